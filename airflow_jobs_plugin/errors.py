@@ -1,0 +1,88 @@
+"""The one tree of errors that this package raises.
+
+::
+
+    JobsError
+    ├── DefinitionError (also a ValueError)   a job definition, or an override of one, is wrong
+    │   └── JobFileError                      ... in a file: has path, line and column
+    ├── ConfigurationError                    the set-up is wrong: a connection, a setting, an allow-list
+    ├── AttemptError                          one attempt of a payload item failed
+    │   └── ItemFailedError                   the item has failed for good
+    └── DeliveryError                         a sink could not deliver
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class JobsError(Exception):
+    """Root of the tree: catch this to catch everything that this package raises on purpose."""
+
+
+class DefinitionError(JobsError, ValueError):
+    """A job definition or payload override is wrong. The message says what, where and what would be right."""
+
+
+class JobFileError(DefinitionError):
+    """A fault in a job file, at a place in it.
+
+    Attributes: ``path`` (as given to the store), ``line`` and ``column`` (from 1), ``message``.
+    """
+
+    def __init__(self, path: str, message: str, line: int = 1, column: int = 1) -> None:
+        super().__init__(f"{path}:{line}:{column}: {message}")
+        self.path = path
+        self.line = line
+        self.column = column
+        self.message = message
+
+
+class ConfigurationError(JobsError):
+    """The set-up is wrong, not the job: a missing connection, a refused function, a bad setting."""
+
+
+class AttemptError(JobsError):
+    """One attempt of a payload item failed.
+
+    Attributes: ``code`` (a stable short name such as ``timeout``), ``message``, ``status_code`` (the HTTP
+    status where there was one), ``retriable`` (False: another attempt cannot help, or must not be made).
+    """
+
+    def __init__(
+        self, code: str, message: str, *, status_code: int | None = None, retriable: bool = True
+    ) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.status_code = status_code
+        self.retriable = retriable
+
+    def as_dict(self) -> dict[str, Any]:
+        """The error as results and sinks carry it: ``{"code", "message", "statusCode"}``."""
+        return {"code": self.code, "message": self.message, "statusCode": self.status_code}
+
+
+class ItemFailedError(AttemptError):
+    """A payload item has failed for good: no attempt is left, or none could help."""
+
+
+class DeliveryError(JobsError):
+    """A sink could not deliver.
+
+    Attributes: ``status_code`` (the answer's, where there was one), ``retriable`` (False: do not try again),
+    ``retry_after`` (seconds that the receiver asked to wait, or None).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status_code: int | None = None,
+        retriable: bool = True,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+        self.retriable = retriable
+        self.retry_after = retry_after

@@ -1,0 +1,59 @@
+"""What an attempt is given and what it gives back. Free of operators, so that every driver uses the same."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try of one payload item: all that a target may use."""
+
+    job_id: str
+    run_id: str
+    index: int
+    """Position of the item in the run's list, from 0."""
+    number: int
+    """Attempt number, from 1."""
+    item_id: str
+    """The same for every attempt of the item, and of no other item: sent as ``Idempotency-Key``."""
+    api: str
+    parameters: dict[str, Any]
+    timeout: float
+    """Seconds that this attempt may take, connecting included."""
+    proxy: str | dict[str, Any] | None = None
+    auth_session: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a successful attempt returned: a JSON value, and the HTTP status where there was one."""
+
+    value: Any
+    status_code: int | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds that the configuration sets for every attempt."""
+
+    max_result_bytes: int = 2 * 1024 * 1024
+    """Largest result in bytes: of the response's body as received, and of the value written as JSON."""
+    python_targets: tuple[str, ...] = field(default=())
+    """Patterns of ``module:function`` that python targets may call, ``*`` for any run of characters."""
+
+
+class Caller(Protocol):
+    """An opened target: call it once per attempt, from one event loop, concurrently as often as needed."""
+
+    async def __call__(self, attempt: Attempt) -> Result:
+        """Make one attempt. Raises ``AttemptError``; cancelling it cancels the call."""
+        ...
+
+
+class OpenTarget(Protocol):
+    """Opens a target for any number of attempts: resolves its connection and keeps its session."""
+
+    def __call__(self) -> AbstractAsyncContextManager[Caller]: ...
