@@ -49,9 +49,7 @@ class AttemptError(JobsError):
     status where there was one), ``retriable`` (False: another attempt cannot help, or must not be made).
     """
 
-    def __init__(
-        self, code: str, message: str, *, status_code: int | None = None, retriable: bool = True
-    ) -> None:
+    def __init__(self, code: str, message: str, *, status_code: int | None = None, retriable: bool = True) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message

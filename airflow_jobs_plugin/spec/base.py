@@ -188,7 +188,7 @@ def _at(where: str) -> str:
 
 def _json_object(value: Any) -> Any:
     if not isinstance(value, dict):
-        raise ValueError("should be an object with named values, such as {\"page\": 1}")
+        raise ValueError('should be an object with named values, such as {"page": 1}')
     return check_json(value)
 
 

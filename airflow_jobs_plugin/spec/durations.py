@@ -53,7 +53,7 @@ def parse_duration(value: int | str) -> int:
     """
     if isinstance(value, bool):
         raise ValueError(f"{str(value).lower()} is not a duration; {_EXPECTED}")
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and float(value).is_integer():
         value = int(value)
     if isinstance(value, int):
         milliseconds = value

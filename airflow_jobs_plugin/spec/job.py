@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, AliasChoices, Field, ValidationError, model_validator
 
 from airflow_jobs_plugin.spec.base import Integer, JsonObject, Model, raise_at
+from airflow_jobs_plugin.spec.faults import explain
 from airflow_jobs_plugin.spec.payload import PayloadItem, RequestTimeout
 from airflow_jobs_plugin.spec.retry import RetryPolicy
 from airflow_jobs_plugin.spec.schedule import Schedule
@@ -110,7 +111,7 @@ def check_items(configuration: Configuration, items: list[PayloadItem], loc: tup
             try:
                 item.retry.over(configuration.retry)
             except ValidationError as error:
-                message = error.errors(include_url=False, include_context=False)[0]["msg"]
+                message = explain(error)[0].message
                 faults.append(((*loc, number, "retry"), f"with the job's own policy: {message}"))
     raise_at("Job", faults)
 

@@ -33,9 +33,7 @@ RequestTimeout = Annotated[float, Field(gt=0, le=MAX_REQUEST_TIMEOUT, allow_inf_
 class PayloadItem(Model):
     """One API with the parameters to run it with, and its own retry policy and time-out where it has them."""
 
-    api: ApiName = Field(
-        validation_alias=AliasChoices("api", "apiName", "api_name"), serialization_alias="api"
-    )
+    api: ApiName = Field(validation_alias=AliasChoices("api", "apiName", "api_name"), serialization_alias="api")
     """Name of the API; the job's target says how the name becomes a call."""
     parameters: JsonObject = Field(default_factory=dict)
     """JSON object passed to the API as it is."""

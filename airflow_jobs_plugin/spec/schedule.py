@@ -102,9 +102,9 @@ def _is_decimal(text: str) -> bool:
     return digits.isascii() and digits.isdigit() and len(digits) <= 18
 
 
-def _calendar_field(low: int, high: int, names: tuple[str, ...] = ()) -> Any:
+def _schema(field: _Field) -> WithJsonSchema:
     single: list[dict[str, Any]] = [
-        {"type": "integer", "minimum": low, "maximum": high},
+        {"type": "integer", "minimum": field.low, "maximum": field.high},
         {"type": "string"},
     ]
     bounded = {
@@ -117,16 +117,23 @@ def _calendar_field(low: int, high: int, names: tuple[str, ...] = ()) -> Any:
         "required": ["start"],
         "additionalProperties": False,
     }
-    schema = {"anyOf": [*single, bounded, {"type": "array", "minItems": 1, "items": {"anyOf": [*single, bounded]}}]}
-    return Annotated[tuple[int, ...], BeforeValidator(_Field(low, high, names).numbers), WithJsonSchema(schema)]
+    several = {"type": "array", "minItems": 1, "items": {"anyOf": [*single, bounded]}}
+    return WithJsonSchema({"anyOf": [*single, bounded, several]})
 
 
-Year = _calendar_field(FIRST_YEAR, LAST_YEAR)
-Month = _calendar_field(1, 12, MONTHS)
-DayOfMonth = _calendar_field(1, 31)
-DayOfWeek = _calendar_field(0, 6, WEEKDAYS)
-Hour = _calendar_field(0, 23)
-Sixty = _calendar_field(0, 59)
+_YEAR = _Field(FIRST_YEAR, LAST_YEAR)
+_MONTH = _Field(1, 12, MONTHS)
+_DAY_OF_MONTH = _Field(1, 31)
+_DAY_OF_WEEK = _Field(0, 6, WEEKDAYS)
+_HOUR = _Field(0, 23)
+_SIXTY = _Field(0, 59)
+
+Year = Annotated[tuple[int, ...], BeforeValidator(_YEAR.numbers), _schema(_YEAR)]
+Month = Annotated[tuple[int, ...], BeforeValidator(_MONTH.numbers), _schema(_MONTH)]
+DayOfMonth = Annotated[tuple[int, ...], BeforeValidator(_DAY_OF_MONTH.numbers), _schema(_DAY_OF_MONTH)]
+DayOfWeek = Annotated[tuple[int, ...], BeforeValidator(_DAY_OF_WEEK.numbers), _schema(_DAY_OF_WEEK)]
+Hour = Annotated[tuple[int, ...], BeforeValidator(_HOUR.numbers), _schema(_HOUR)]
+Sixty = Annotated[tuple[int, ...], BeforeValidator(_SIXTY.numbers), _schema(_SIXTY)]
 
 
 class Calendar(Model):

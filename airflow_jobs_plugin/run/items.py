@@ -1,0 +1,95 @@
+"""The items of a run as the plan task fixes them, and their identity."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from airflow_jobs_plugin.errors import DefinitionError
+from airflow_jobs_plugin.sinks import unsupported
+from airflow_jobs_plugin.spec import Job, PayloadItem, RetryPolicy, explain, parse_payload
+from airflow_jobs_plugin.spec.base import did_you_mean
+
+#: Task ids of a job's DAG.
+PLAN, PAYLOAD, SINK = "plan", "payload", "sink"
+
+#: The one key that a trigger's ``conf`` may have.
+OVERRIDE = "payload"
+
+# Any fixed UUID would do: it separates these names from those of others.
+_NAMESPACE = uuid.UUID("5f0c3d0e-9c55-4b0c-9a3a-6d1f5c1c7c11")
+
+
+def item_id(job_id: str, run_id: str, index: int) -> str:
+    """The item's identity over all its attempts: a UUID made from job, run and index."""
+    return str(uuid.uuid5(_NAMESPACE, f"{job_id}\n{run_id}\n{index}"))
+
+
+def plan_items(job: Job, conf: dict[str, Any] | None, max_items: int) -> list[dict[str, Any]]:
+    """The run's payload list: the trigger's override if it has one, else the definition's.
+
+    Each item is ``{"api", "parameters", "retry", "requestTimeout"}`` with its *effective* policy (milliseconds)
+    and time-out (seconds). Raises ``DefinitionError`` with every fault of the override, or when the list is
+    longer than ``max_items``.
+    """
+    items = override_of(job, conf)
+    if items is None:
+        items = job.payload
+    if len(items) > max_items:
+        raise DefinitionError(too_many(len(items), max_items))
+    return [planned(item, job) for item in items]
+
+
+def override_of(job: Job, conf: dict[str, Any] | None) -> list[PayloadItem] | None:
+    """The payload of a trigger's ``conf``, or None where it has none. Raises ``DefinitionError``."""
+    from pydantic import ValidationError
+
+    if not conf:
+        return None
+    if unknown := [key for key in conf if key != OVERRIDE]:
+        raise DefinitionError(
+            f"conf: unknown key {unknown[0]!r}{did_you_mean(str(unknown[0]), [OVERRIDE])}; "
+            'a trigger takes {"payload": [{"api": …, "parameters": {…}}, …]}'
+        )
+    if conf[OVERRIDE] is None:
+        return None
+    try:
+        return parse_payload(conf[OVERRIDE], job.configuration)
+    except ValidationError as error:
+        raise DefinitionError("\n".join(f"conf: {fault}" for fault in explain(error))) from None
+
+
+def unrunnable(job: Job, max_map_length: int) -> str | None:
+    """What of a valid definition this version, or this set-up, cannot run; None if nothing."""
+    if len(job.payload) > max_map_length:
+        return too_many(len(job.payload), max_map_length)
+    if job.target.type == "run-api":
+        return "target: this version does not yet run 'run-api' targets"
+    if job.schedule is not None:
+        return "schedule: this version runs jobs on triggers only, schedules come with the next one"
+    return unsupported(job.sink) if job.sink is not None else None
+
+
+def too_many(count: int, limit: int) -> str:
+    """What to say of a payload that Airflow would not map over."""
+    return (
+        f"payload: {count} items are more than [core] max_map_length ({limit}) allows; "
+        f"raise AIRFLOW__CORE__MAX_MAP_LENGTH to at least {count}, or split the job"
+    )
+
+
+def planned(item: PayloadItem, job: Job) -> dict[str, Any]:
+    """One item as the run keeps it."""
+    configuration = job.configuration
+    policy = item.retry.over(configuration.retry) if item.retry else configuration.retry
+    return {
+        "api": item.api,
+        "parameters": item.parameters,
+        "retry": policy.model_dump(by_alias=True),
+        "requestTimeout": item.request_timeout or configuration.request_timeout,
+    }
+
+
+def policy_of(item: dict[str, Any]) -> RetryPolicy:
+    """The effective policy of an item as ``planned`` wrote it."""
+    return RetryPolicy.model_validate(item["retry"])

@@ -1,0 +1,153 @@
+"""The operators of a job's DAG: ``plan`` fixes the list, ``payload`` runs an item, ``sink`` closes the run."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException, AirflowTaskTerminated
+
+from airflow_jobs_plugin import settings
+from airflow_jobs_plugin.errors import AttemptError, DefinitionError, ItemFailedError
+from airflow_jobs_plugin.run import closing
+from airflow_jobs_plugin.run.items import item_id, plan_items, policy_of
+from airflow_jobs_plugin.run.outcomes import completed, failed, store_outcome
+from airflow_jobs_plugin.run.retry import attempt_number
+from airflow_jobs_plugin.spec import Job, item_name
+from airflow_jobs_plugin.targets import open_target
+from airflow_jobs_plugin.targets.base import Attempt, Limits, Result
+
+if TYPE_CHECKING:
+    from airflow.sdk.definitions.context import Context
+
+#: How long an item that found its job paused leaves the worker alone. The scheduler does not look at paused
+#: DAGs, so nothing polls meanwhile.
+PAUSED_RECHECK = timedelta(seconds=1)
+
+
+class _JobOperator(BaseOperator):
+    """What the three have in common. Nothing is a template: parameters with braces are data."""
+
+    template_fields = ()
+
+    def on_kill(self) -> None:
+        """Interrupt the call that is being made: Airflow would wait for it and then kill the process."""
+        raise AirflowTaskTerminated(f"{self.task_id} was terminated from outside")
+
+
+def job_of(context: Context) -> Job:
+    """The definition that the DAG of this task was built from."""
+    return context["dag"].job  # type: ignore[attr-defined, no-any-return]
+
+
+def index_of(context: Context) -> int:
+    """The index of the item that this task instance runs."""
+    index = context["ti"].map_index
+    return -1 if index is None else index
+
+
+class PlanOperator(_JobOperator):
+    """Fixes the run's payload list and returns it; later edits of the job do not touch it."""
+
+    ui_color = "#e8f0fe"
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        job = job_of(context)
+        conf = context["dag_run"].conf
+        try:
+            items = plan_items(job, conf, settings.max_map_length())
+        except DefinitionError as error:
+            raise AirflowFailException(f"Nothing was called. {error}") from None
+        self.log.info(
+            "This run has %d items, %d at a time%s",
+            len(items),
+            job.configuration.max_concurrent_requests,
+            " (payload given by the trigger)" if conf and conf.get("payload") else "",
+        )
+        return items
+
+
+class PayloadOperator(_JobOperator):
+    """Makes one attempt of one payload item.
+
+    :param item: the item as the plan wrote it; comes from mapping.
+    """
+
+    ui_color = "#e6f4ea"
+
+    def __init__(self, *, item: dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.item = item
+
+    @property
+    def item_name(self) -> str:
+        """The item by API name and parameters, as the grid shows it."""
+        return item_name(self.item["api"], self.item["parameters"])
+
+    def execute(self, context: Context) -> None:
+        ti = context["ti"]
+        policy = policy_of(self.item)
+        number = attempt_number(ti.try_number, ti.max_tries)
+        if ti.get_dag(ti.dag_id).is_paused:
+            self.log.info("The job is paused: this item goes on when it is resumed")
+            raise AirflowRescheduleException(datetime.now(UTC) + PAUSED_RECHECK)  # type: ignore[no-untyped-call]
+        try:
+            if number > policy.maximum_attempts:
+                # Airflow restarts an item whose worker died without asking the retry policy.
+                raise ItemFailedError(
+                    "worker-lost",
+                    f"the worker died during attempt {policy.maximum_attempts} of {policy.maximum_attempts}",
+                    retriable=False,
+                )
+            result = self._call(context, number)
+        except AttemptError as error:
+            self._give_up_or_retry(context, error, number, policy.maximum_attempts)
+        except AirflowTaskTerminated:
+            raise
+        except Exception as error:
+            self.log.exception("Unexpected error")
+            unexpected = AttemptError("internal-error", f"{type(error).__name__}: {error}")
+            self._give_up_or_retry(context, unexpected, number, policy.maximum_attempts)
+        else:
+            store_outcome(context, completed(index_of(context), number, result))
+
+    def _call(self, context: Context, number: int) -> Result:
+        ti, job = context["ti"], job_of(context)
+        attempt = Attempt(
+            job_id=ti.dag_id,
+            run_id=ti.run_id,
+            index=index_of(context),
+            number=number,
+            item_id=item_id(ti.dag_id, ti.run_id, index_of(context)),
+            api=self.item["api"],
+            parameters=self.item["parameters"],
+            timeout=self.item["requestTimeout"],
+            proxy=job.proxy or job.configuration.proxy,
+            auth_session=job.auth_session,
+        )
+        limits = Limits(settings.number("max_result_bytes"), settings.words("python_targets"))
+        self.log.info("Attempt %d: %s", number, self.item_name)
+
+        async def call() -> Result:
+            async with open_target(job.target, limits) as caller:
+                return await caller(attempt)
+
+        return asyncio.run(call())
+
+    def _give_up_or_retry(self, context: Context, error: AttemptError, number: int, most: int) -> None:
+        if error.retriable and number < most:
+            raise error
+        # The last word on this item: kept like a result, so that closing the run finds it.
+        store_outcome(context, failed(index_of(context), number, error))
+        raise ItemFailedError(error.code, error.message, status_code=error.status_code, retriable=False) from None
+
+
+class SinkOperator(_JobOperator):
+    """Closes the run when every item has ended: judges its outcome, delivers the results, says so."""
+
+    ui_color = "#fef7e0"
+
+    def execute(self, context: Context) -> None:
+        closing.close(context, job_of(context))

@@ -1,0 +1,127 @@
+"""How an item's last word is kept, and how all of them are read when the run closes.
+
+An ended item has an *outcome*: its XCom ``return_value``, for failures too. It carries its index, because
+slices of mapped XComs leave out instances that have none. The state of the task instance decides whether the
+item succeeded: a process can die between storing an outcome and reporting success.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from airflow_jobs_plugin.errors import AttemptError
+from airflow_jobs_plugin.run.items import PAYLOAD, PLAN
+from airflow_jobs_plugin.targets.base import Result
+
+if TYPE_CHECKING:
+    from airflow.sdk.definitions.context import Context
+
+#: Outcomes fetched at a time; with the largest allowed results that is 64 MiB at most.
+SLICE = 32
+
+KEY = "return_value"
+
+#: States of task instances that will not change by themselves any more.
+ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+
+
+def completed(index: int, attempts: int, result: Result) -> dict[str, Any]:
+    """The outcome of an item that succeeded."""
+    return {
+        "index": index,
+        "status": "completed",
+        "attempts": attempts,
+        "result": result.value,
+        "statusCode": result.status_code,
+    }
+
+
+def failed(index: int, attempts: int, error: AttemptError) -> dict[str, Any]:
+    """The outcome of an item that failed for good; ``error`` is the code, ``message`` says why."""
+    return {
+        "index": index,
+        "status": "failed",
+        "attempts": attempts,
+        "error": error.code,
+        "message": error.message,
+        "statusCode": error.status_code,
+    }
+
+
+def store_outcome(context: Context, outcome: dict[str, Any]) -> None:
+    """Keep the outcome of the item that is running."""
+    context["ti"].xcom_push(KEY, outcome)
+
+
+def item_states(context: Context) -> dict[int, str | None]:
+    """The state of every item of this run, by index. An unexpanded list has none."""
+    ti = context["ti"]
+    states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[PAYLOAD], run_ids=[ti.run_id])
+    prefix = f"{PAYLOAD}_"
+    return {
+        int(name.removeprefix(prefix)): state
+        for name, state in states.get(ti.run_id, {}).items()
+        if name.startswith(prefix)
+    }
+
+
+def planned_items(context: Context) -> list[dict[str, Any]] | None:
+    """The run's list as it stands now; None if the plan failed."""
+    return context["ti"].xcom_pull(task_ids=PLAN, map_indexes=None)  # type: ignore[no-any-return]
+
+
+def read_outcomes(context: Context, states: dict[int, str | None], count: int) -> Iterator[dict[str, Any]]:
+    """The outcome of each of ``count`` items, in index order, ``SLICE`` fetched at a time.
+
+    An item that ended without a usable outcome gets one that says so.
+    """
+    stored = _stored(context)
+    ahead = next(stored, None)
+    for index in range(count):
+        while ahead is not None and ahead["index"] < index:
+            ahead = next(stored, None)
+        outcome = ahead if ahead is not None and ahead["index"] == index else None
+        yield _reconciled(index, states.get(index), outcome)
+
+
+def _reconciled(index: int, state: str | None, outcome: dict[str, Any] | None) -> dict[str, Any]:
+    if outcome is not None and outcome["status"] == ("completed" if state == "success" else "failed"):
+        return outcome
+    attempts = outcome["attempts"] if outcome else None
+    if state == "success":
+        # Marked by a person: it counts as done, and there is nothing to deliver.
+        return {
+            "index": index,
+            "status": "completed",
+            "attempts": attempts,
+            "result": None,
+            "statusCode": None,
+        }
+    if state == "failed":
+        code, message = (
+            "no-outcome",
+            "the item failed without leaving an error: its worker died, or it was stopped",
+        )
+    else:
+        code, message = "canceled", f"the item was not run to its end (state: {state or 'none'})"
+    return {
+        "index": index,
+        "status": "failed",
+        "attempts": attempts,
+        "error": code,
+        "message": message,
+        "statusCode": None,
+    }
+
+
+def _stored(context: Context) -> Iterator[dict[str, Any]]:
+    # Resolving the output of a mapped task gives a lazy sequence over the values that exist, by map index.
+    output = context["dag"].get_task(PAYLOAD).output.resolve(context)
+    start = 0
+    while True:
+        part = output[start : start + SLICE]
+        yield from part
+        if len(part) < SLICE:
+            return
+        start += SLICE

@@ -1,0 +1,81 @@
+"""The ``[jobs]`` section of Airflow's configuration, read when asked and never at import."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SECTION = "jobs"
+
+#: The section as Airflow documents it, and the one place of its defaults.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "folder": {
+        "description": "Folder of the job files; sub-folders count too. Relative paths start at the file that "
+        "calls load_jobs(). Default: the folder 'jobs' beside that file.",
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": "/opt/airflow/jobs",
+        "default": "",
+    },
+    "max_result_bytes": {
+        "description": "Largest result of one payload item, in bytes; a larger one is an error of that item.",
+        "version_added": "0.1.0",
+        "type": "integer",
+        "example": None,
+        "default": "2097152",
+    },
+    "python_targets": {
+        "description": "Functions that jobs with a python target may call: patterns of module:function, separated "
+        "by commas or spaces, '*' for any run of characters. Empty: none.",
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": "my_company.jobs:*",
+        "default": "",
+    },
+    "workspace_id": {
+        "description": "The workspaceId in what sinks send.",
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": None,
+        "default": "airflow",
+    },
+    "project_name": {
+        "description": "The project in what sinks send, as its id and its name.",
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": None,
+        "default": "default",
+    },
+}
+
+
+def text(option: str) -> str:
+    """The option as text, with its documented default."""
+    from airflow.configuration import conf
+
+    return str(conf.get(SECTION, option, fallback=OPTIONS[option]["default"]) or "").strip()
+
+
+def number(option: str) -> int:
+    """The option as a whole number of at least 1. Raises ``ConfigurationError``."""
+    from airflow_jobs_plugin.errors import ConfigurationError
+
+    value = text(option)
+    try:
+        parsed = int(value)
+    except ValueError:
+        parsed = 0
+    if parsed < 1:
+        raise ConfigurationError(f"[{SECTION}] {option} is {value!r}; it should be a whole number of at least 1")
+    return parsed
+
+
+def words(option: str) -> tuple[str, ...]:
+    """The option as a list of words."""
+    return tuple(text(option).replace(",", " ").split())
+
+
+def max_map_length() -> int:
+    """Airflow's own bound on the length of a mapped list."""
+    from airflow.configuration import conf
+
+    return int(conf.getint("core", "max_map_length", fallback=1024))

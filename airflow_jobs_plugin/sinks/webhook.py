@@ -1,0 +1,117 @@
+"""The webhook sink: a POST with a JSON body, signed as Standard Webhooks says.
+
+Source of headers and signature: the Standard Webhooks specification, version 1.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import math
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import IO, Any
+
+import httpx
+
+from airflow_jobs_plugin import __version__
+from airflow_jobs_plugin.errors import DeliveryError
+from airflow_jobs_plugin.sinks.base import Delivery, Window
+from airflow_jobs_plugin.spec import WebhookSink
+from airflow_jobs_plugin.spec.secrets import mask_url
+from airflow_jobs_plugin.spec.sinks import signing_key
+
+#: Seconds for connecting, and for every single read and write.
+TIMEOUT = 30.0
+#: How much of an answer is read: enough for a message, never more.
+ANSWER_BYTES = 2000
+CHUNK = 64 * 1024
+
+
+class Webhook:
+    """Delivers to one URL. Redirects are not followed: a body is not handed on to where nobody configured it."""
+
+    window = Window()
+
+    def __init__(self, spec: WebhookSink) -> None:
+        self._spec = spec
+
+    def destination(self) -> str:
+        return mask_url(self._spec.url)
+
+    def deliver(self, delivery: Delivery) -> dict[str, Any]:
+        headers = {
+            "User-Agent": f"airflow-jobs-plugin/{__version__}",
+            **self._spec.headers,
+            "Content-Type": "application/json",
+            "Content-Length": str(delivery.size),
+            **self._identity(delivery),
+        }
+        try:
+            with (
+                httpx.Client(timeout=TIMEOUT, follow_redirects=False) as client,
+                client.stream("POST", self._spec.url, content=chunks(delivery.body), headers=headers) as response,
+            ):
+                if response.is_success:
+                    return {"to": self.destination(), "statusCode": response.status_code, "id": delivery.id}
+                raise DeliveryError(
+                    f"{self.destination()} answered {response.status_code}{_excerpt(response)}",
+                    status_code=response.status_code,
+                    # 410 Gone: the receiver wants no more of this.
+                    retriable=response.status_code != httpx.codes.GONE,
+                    retry_after=retry_after(response.headers.get("Retry-After"), datetime.now(UTC)),
+                )
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            reason = str(error) or type(error).__name__
+            raise DeliveryError(f"{self.destination()} could not be reached: {reason}") from None
+
+    def _identity(self, delivery: Delivery) -> dict[str, str]:
+        timestamp = str(int(time.time()))
+        headers = {"webhook-id": delivery.id, "webhook-timestamp": timestamp}
+        if self._spec.secret is not None:
+            digest = hmac.new(signing_key(self._spec.secret), digestmod=hashlib.sha256)
+            digest.update(f"{delivery.id}.{timestamp}.".encode())
+            for chunk in chunks(delivery.body):
+                digest.update(chunk)
+            headers["webhook-signature"] = "v1," + base64.b64encode(digest.digest()).decode()
+        return headers
+
+
+def chunks(body: IO[bytes]) -> Iterator[bytes]:
+    """The whole body from its start, in pieces."""
+    body.seek(0)
+    while chunk := body.read(CHUNK):
+        yield chunk
+
+
+def retry_after(value: str | None, now: datetime) -> float | None:
+    """Seconds to wait that a ``Retry-After`` header (seconds or an HTTP date) asks for; None if it says nothing."""
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            moment = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        seconds = (moment - now).total_seconds()
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _excerpt(response: httpx.Response) -> str:
+    text = b""
+    try:
+        for part in response.iter_bytes(ANSWER_BYTES):
+            text += part
+            if len(text) >= ANSWER_BYTES:
+                break
+    except httpx.HTTPError:
+        pass
+    words = " ".join(text.decode("utf-8", "replace").split())
+    return f": {words[:300]}" if words else ""

@@ -1,0 +1,247 @@
+"""From the text of a job file to plain JSON values, and from a path in those back to line and column.
+
+YAML is read as YAML 1.2 reads it: ``no`` is a string, ``1:30`` is a string, dates are strings, so that every
+value is one that JSON has. Repeated keys are errors, and so are documents that unfold to something huge.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Hashable
+from typing import Any, NoReturn
+
+import yaml
+
+try:
+    from yaml import CSafeLoader as _SafeLoader
+except ImportError:  # PyYAML built without libyaml: the same, slower
+    from yaml import SafeLoader as _SafeLoader  # type: ignore[assignment]
+
+#: Largest job file in bytes.
+MAX_FILE_BYTES = 8 * 1024 * 1024
+#: Most YAML nodes after aliases are unfolded.
+MAX_NODES = 2_000_000
+#: Deepest nesting of a file.
+MAX_NESTING = 100
+
+_MERGE = "tag:yaml.org,2002:merge"
+
+Path = tuple[str | int, ...]
+Locate = Callable[[Path], tuple[int, int]]
+
+
+class DocumentError(Exception):
+    """The text is not a document. ``message``, and ``line`` and ``column`` from 1."""
+
+    def __init__(self, message: str, line: int = 1, column: int = 1) -> None:
+        super().__init__(message)
+        self.message = message
+        self.line = line
+        self.column = column
+
+
+class _Loader(_SafeLoader):
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
+                if key.value in seen:
+                    _fail(f"the key {key.value!r} is given twice", key)
+                seen.add(key.value)
+        result: dict[Hashable, Any] = super().construct_mapping(node, deep)
+        return result
+
+
+# YAML 1.2's core schema, and merge keys.
+for _tag, _pattern, _first in (
+    ("tag:yaml.org,2002:bool", r"(?:true|True|TRUE|false|False|FALSE)", "tTfF"),
+    ("tag:yaml.org,2002:int", r"[-+]?[0-9]+", "-+0123456789"),
+    (
+        "tag:yaml.org,2002:float",
+        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
+    ("tag:yaml.org,2002:null", r"~|null|Null|NULL|", "~nN"),
+    (_MERGE, r"<<", "<"),
+):
+    # The empty text is null as well.
+    _starts = [*_first, ""] if _tag.endswith("null") else [*_first]
+    _Loader.add_implicit_resolver(_tag, re.compile(rf"^(?:{_pattern})$"), _starts)
+
+
+def _construct_int(loader: Any, node: Any) -> int:
+    # PyYAML's own reads a leading zero as octal and colons as base 60.
+    try:
+        return int(loader.construct_scalar(node))
+    except ValueError as error:
+        _fail(str(error).partition(";")[0], node)
+
+
+def _construct_merge(loader: Any, node: Any) -> Any:
+    return loader.construct_scalar(node)
+
+
+def _construct_float(loader: Any, node: Any) -> float:
+    text = loader.construct_scalar(node).lower()
+    return float(text.replace(".inf", "inf").replace(".nan", "nan"))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
+_Loader.add_constructor(_MERGE, _construct_merge)  # "<<" as a value
+
+
+def decode(data: bytes) -> str:
+    """The text of a file. Raises ``DocumentError`` if it is empty, too large or not UTF-8."""
+    if len(data) > MAX_FILE_BYTES:
+        raise DocumentError(f"the file is larger than {MAX_FILE_BYTES // 1024 // 1024} MiB; split the job")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start]
+        line = before.count(b"\n") + 1
+        column = error.start - (before.rfind(b"\n") + 1) + 1
+        raise DocumentError(
+            f"not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}; save the file as UTF-8",
+            line,
+            column,
+        ) from None
+    if not text.strip():
+        raise DocumentError("the file is empty; a job needs at least 'payload'")
+    return text
+
+
+def parse_yaml(text: str) -> Any:
+    """The one document of a YAML text as JSON values. Raises ``DocumentError``."""
+    try:
+        _check_nesting(text)
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                raise DocumentError("the file is empty; a job needs at least 'payload'")
+            if "*" in text:
+                _check_size(node)
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise DocumentError(_one_line(error), *((mark.line + 1, mark.column + 1) if mark else (1, 1))) from None
+    except yaml.YAMLError as error:
+        raise DocumentError(" ".join(str(error).split())) from None
+    except RecursionError:
+        raise DocumentError(f"nested deeper than {MAX_NESTING} levels") from None
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text. Raises ``DocumentError``."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        value = dict(pairs)
+        if len(value) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for n, key in enumerate(keys) if key in keys[:n])
+            at = text.rfind(json.dumps(twice, ensure_ascii=False))
+            raise DocumentError(f"the key {twice!r} is given twice", *_position(text, max(at, 0)))
+        return value
+
+    def constant(name: str) -> NoReturn:
+        raise DocumentError(f"{name} is not a JSON number", *_position(text, text.find(name)))
+
+    try:
+        return json.loads(text, object_pairs_hook=unique, parse_constant=constant)
+    except json.JSONDecodeError as error:
+        raise DocumentError(f"not JSON: {error.msg}", error.lineno, error.colno) from None
+    except RecursionError:
+        raise DocumentError(f"nested deeper than {MAX_NESTING} levels") from None
+    except ValueError as error:  # an integer of more digits than Python converts
+        raise DocumentError(str(error).partition(";")[0]) from None
+
+
+def locator(text: str) -> Locate:
+    """A function from a path to the ``(line, column)``, from 1, of what stands there, or of its nearest parent.
+
+    Reads the text once more: made only when there is a fault to report.
+    """
+    try:
+        # JSON is YAML, but for tabs between tokens; inside JSON strings there are none.
+        root = yaml.compose(text.replace("\t", " "), Loader=_Loader)
+    except (yaml.YAMLError, RecursionError):
+        root = None
+
+    def locate(path: Path) -> tuple[int, int]:
+        node, mark = root, root.start_mark if root else None
+        for part in path:
+            inner = _child(node, part)
+            if inner is None:
+                break
+            node, mark = inner
+        return (mark.line + 1, mark.column + 1) if mark else (1, 1)
+
+    return locate
+
+
+def _child(node: Any, part: str | int) -> tuple[Any, Any] | None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == part:
+                # A field's own line is where its key stands; an item of a list has no key.
+                return value, key.start_mark
+    elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        return node.value[part], node.value[part].start_mark
+    return None
+
+
+def _check_size(root: Any) -> None:
+    """Refuse aliases that refer to themselves or that unfold to more than ``MAX_NODES`` nodes."""
+    sizes: dict[int, int] = {}
+    open_nodes: set[int] = set()
+
+    def size(node: Any) -> int:
+        known = sizes.get(id(node))
+        if known is not None:
+            return known
+        if id(node) in open_nodes:
+            _fail("an alias refers to the node that it is in", node)
+        open_nodes.add(id(node))
+        total = 1
+        if isinstance(node, yaml.MappingNode):
+            total += sum(size(key) + size(value) for key, value in node.value)
+        elif isinstance(node, yaml.SequenceNode):
+            total += sum(size(item) for item in node.value)
+        open_nodes.discard(id(node))
+        if total > MAX_NODES:
+            _fail(f"its aliases unfold to more than {MAX_NODES:,} values; write them out, or fewer", node)
+        sizes[id(node)] = total
+        return total
+
+    size(root)
+
+
+def _check_nesting(text: str) -> None:
+    # The C composer recurses on the C stack: what is absurdly deep has to be refused before it gets there.
+    depth = 0
+    for match in re.finditer(r"[\[{\]}]", text):
+        depth += 1 if match[0] in "[{" else -1
+        if depth > 10 * MAX_NESTING:
+            raise DocumentError(f"nested deeper than {MAX_NESTING} levels", *_position(text, match.start()))
+    if re.search(r"(?m)^[ \t]*(?:[-?:] +){100}", text):
+        raise DocumentError(f"nested deeper than {MAX_NESTING} levels")
+
+
+def _fail(message: str, node: Any) -> NoReturn:
+    raise DocumentError(message, node.start_mark.line + 1, node.start_mark.column + 1)
+
+
+def _one_line(error: yaml.MarkedYAMLError) -> str:
+    parts = [part for part in (error.context, error.problem) if part]
+    return "not YAML: " + ", ".join(" ".join(str(part).split()) for part in parts)
+
+
+def _position(text: str, offset: int) -> tuple[int, int]:
+    line = text.count("\n", 0, offset) + 1
+    return line, offset - (text.rfind("\n", 0, offset) + 1) + 1

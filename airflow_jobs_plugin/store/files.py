@@ -1,0 +1,193 @@
+"""Job files: ``*.job.yaml``, ``*.job.yml`` and ``*.job.json`` in a folder and its sub-folders. Read-only."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from airflow_jobs_plugin.errors import JobFileError
+from airflow_jobs_plugin.spec import Job, check_job_id, explain
+from airflow_jobs_plugin.store import documents
+from airflow_jobs_plugin.store.base import Loaded, StoredJob
+
+SUFFIXES = (".job.yaml", ".job.yml", ".job.json")
+
+
+class JobFiles:
+    """The job files below a folder.
+
+    Where two files define the same id, the one named after the id wins, else the first by path; the other is
+    reported as a fault. A worker that needs one job looks into the files that can hold it, not into all.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+
+    def load(self, job_id: str) -> StoredJob | None:
+        """The job of that id, or None. Raises ``JobFileError`` if the file named after it is broken."""
+        fault: JobFileError | None = None
+        paths = list(find(self.folder))
+        named = [path for path in paths if stem(path) == job_id]
+        others = [path for path in paths if stem(path) != job_id]
+        needle = job_id.encode()
+        for path in named:
+            try:
+                found = read(path)
+            except JobFileErrors as errors:
+                fault = fault or errors.faults[0]
+            else:
+                if found.job.id == job_id:
+                    return found
+        for path in others:
+            try:
+                data = _read_bytes(path)
+                # An id may be written with escapes; hardly anyone does, so the text is searched first.
+                if needle in data or b"\\" in data:
+                    found = read(path, data)
+                    if found.job.id == job_id:
+                        return found
+            except (OSError, JobFileErrors):
+                continue
+        if fault is not None:
+            raise fault
+        return None
+
+    def load_all(self) -> Loaded:
+        """Every job file, faults kept by path."""
+        loaded = Loaded()
+        by_id: dict[str, list[StoredJob]] = {}
+        for path in find(self.folder):
+            try:
+                stored = read(path)
+            except JobFileErrors as errors:
+                loaded.faults[str(path)] = errors.faults
+            else:
+                by_id.setdefault(stored.job.id, []).append(stored)
+        for job_id, candidates in by_id.items():
+            winner = next((c for c in candidates if stem(Path(c.location)) == job_id), candidates[0])
+            loaded.jobs.append(winner)
+            for loser in candidates:
+                if loser is not winner:
+                    loaded.faults[loser.location] = [
+                        _at(
+                            Path(loser.location),
+                            ("id",),
+                            f"the id {job_id!r} is already defined in {winner.location}; ids are unique over all files",
+                        )
+                    ]
+        loaded.jobs.sort(key=lambda stored: stored.job.id)
+        return loaded
+
+
+class JobFileErrors(Exception):
+    """A job file is broken: ``faults``, at least one."""
+
+    def __init__(self, faults: list[JobFileError]) -> None:
+        super().__init__("\n".join(str(fault) for fault in faults))
+        self.faults = faults
+
+
+def find(folder: Path) -> Iterator[Path]:
+    """The job files below a folder, by path; hidden folders are left out, a missing folder has none."""
+    found = []
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
+        found += [os.path.join(root, name) for name in names if name.endswith(SUFFIXES) and name[0] != "."]
+    for path in sorted(found):
+        yield Path(path)
+
+
+def stem(path: Path) -> str:
+    """``nightly-prices`` of ``…/nightly-prices.job.yaml``."""
+    return path.name.rsplit(".", 2)[0]
+
+
+def read(path: Path, data: bytes | None = None) -> StoredJob:
+    """Read and validate one job file. Raises ``JobFileErrors`` with every fault and its place."""
+    try:
+        if data is None:
+            data = _read_bytes(path)
+        text = documents.decode(data)
+        definition = documents.parse_json(text) if path.suffix == ".json" else documents.parse_yaml(text)
+    except documents.DocumentError as error:
+        raise JobFileErrors([JobFileError(str(path), error.message, error.line, error.column)]) from None
+    except OSError as error:
+        raise JobFileErrors([JobFileError(str(path), f"cannot be read: {error.strerror or error}")]) from None
+    if not isinstance(definition, dict):
+        kind = type(definition).__name__
+        raise JobFileErrors([JobFileError(str(path), f"a job file holds an object with fields, not a {kind}")])
+    return StoredJob(_validated(path, text, definition), definition, "CODE", str(path))
+
+
+def lint(paths: list[Path]) -> Loaded:
+    """Read the given files and folders as a store would, faults kept by path. For ``airflow-jobs lint``."""
+    loaded = Loaded()
+    seen: dict[str, str] = {}
+    for path in paths:
+        if path.is_dir():
+            part = JobFiles(path).load_all()
+        else:
+            part = Loaded()
+            if not path.name.endswith(SUFFIXES):
+                part.faults[str(path)] = [
+                    JobFileError(str(path), f"not a job file by its name, which ends in one of {', '.join(SUFFIXES)}")
+                ]
+            else:
+                try:
+                    part.jobs.append(read(path))
+                except JobFileErrors as errors:
+                    part.faults[str(path)] = errors.faults
+        for stored in part.jobs:
+            first = seen.setdefault(stored.job.id, stored.location)
+            if first != stored.location:
+                message = f"the id {stored.job.id!r} is already defined in {first}; ids are unique over all files"
+                loaded.faults[stored.location] = [_at(Path(stored.location), ("id",), message)]
+            else:
+                loaded.jobs.append(stored)
+        loaded.faults.update(part.faults)
+    return loaded
+
+
+def _read_bytes(path: Path) -> bytes:
+    with open(path, "rb", opener=_open_regular) as file:
+        return file.read(documents.MAX_FILE_BYTES + 1)
+
+
+def _open_regular(path: str, flags: int) -> int:
+    # A pipe in the folder must not hang the scheduler's parsing.
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(None, "not a regular file")
+    return descriptor
+
+
+def _validated(path: Path, text: str, definition: dict[str, Any]) -> Job:
+    if "id" not in definition:
+        name = stem(path)
+        try:
+            check_job_id(name)
+        except ValueError as error:
+            message = f"has no 'id', and its name gives none: {error}"
+            raise JobFileErrors([JobFileError(str(path), message)]) from None
+        definition = {"id": name, **definition}
+    try:
+        return Job.model_validate(definition)
+    except ValidationError as error:
+        locate = documents.locator(text)
+        raise JobFileErrors(
+            [JobFileError(str(path), str(fault), *locate(fault.path)) for fault in explain(error)]
+        ) from None
+
+
+def _at(path: Path, where: tuple[str | int, ...], message: str) -> JobFileError:
+    try:
+        line, column = documents.locator(path.read_text("utf-8-sig"))(where)
+    except (OSError, ValueError):
+        line, column = 1, 1
+    return JobFileError(str(path), message, line, column)

@@ -1,0 +1,13 @@
+"""What all tests share: a scratch Airflow home, so that no test reads or writes the user's."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+_home = tempfile.mkdtemp(prefix="airflow-jobs-tests-")
+os.environ["AIRFLOW_HOME"] = _home
+os.environ.setdefault("AIRFLOW__CORE__UNIT_TEST_MODE", "False")
+for name in [name for name in os.environ if name.startswith(("AIRFLOW__", "AIRFLOW_CONN_", "AIRFLOW_VAR_"))]:
+    del os.environ[name]
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
