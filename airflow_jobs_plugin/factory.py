@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from airflow.sdk import DAG, Param, TriggerRule, get_parsing_context
 
@@ -30,17 +31,32 @@ SHOWN_ITEMS = 25
 #: Airflow's default; a job that runs more at a time raises it for itself.
 MAX_ACTIVE_TASKS = 16
 
-_ITEM_SCHEMA = {
-    "type": "object",
-    "properties": {
-        "api": {"type": "string", "minLength": 1},
-        "apiName": {"type": "string", "minLength": 1},
-        "parameters": {"type": "object"},
-        "retry": {"type": "object"},
-        "requestTimeout": {"type": "number", "exclusiveMinimum": 0},
-    },
-    "anyOf": [{"required": ["api"]}, {"required": ["apiName"]}],
-}
+
+class _Constant(dict[str, Any]):
+    """A dict that nobody changes: Airflow copies a param's schema for every task, deeply."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Constant:
+        return self
+
+
+# Enough for Airflow to draw a form and to refuse what is clearly wrong; the plan task checks the rest. Airflow
+# validates a param, and its schema, six times whenever it serializes the DAG: draft 7 has a metaschema that is
+# checked three times faster than the newest, whose checking would cost more than all the rest of the DAG.
+_OVERRIDE_SCHEMA = _Constant(
+    {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "type": ["array", "null"],
+        "title": "Payload of this run",
+        "minItems": 1,
+        "items": {
+            "type": "object",
+            "anyOf": [{"required": ["api"]}, {"required": ["apiName"]}, {"required": ["api_name"]}],
+        },
+    }
+)
+
+
+_JSON = json.JSONEncoder(ensure_ascii=False)
 
 
 def load_jobs(folder: Path | str | None = None) -> dict[str, DAG]:
@@ -61,24 +77,23 @@ def load_jobs(folder: Path | str | None = None) -> dict[str, DAG]:
     return _all(store, taken | python_dag_ids(file.parent, without=file), file.parent)
 
 
-def build_dag(stored: StoredJob) -> DAG:
+def build_dag(stored: StoredJob, max_map_length: int) -> DAG:
     """The DAG of one valid definition. Raises ``DefinitionError`` for what this set-up cannot run."""
     job = stored.job
-    if problem := unrunnable(job, settings.max_map_length()):
+    if problem := unrunnable(job, max_map_length):
         raise DefinitionError(problem)
     configuration = job.configuration
     dag = JobDag(
         dag_id=job.id,
         schedule=None,
         description=summary(job),
-        doc_md=documentation(stored),
         tags=[TAG],
         params={OVERRIDE: _override_param(job)},
         catchup=False,
         max_active_tasks=max(MAX_ACTIVE_TASKS, configuration.max_concurrent_requests),
         is_paused_upon_creation=False,
     )
-    dag.job = job
+    dag.stored = stored
     plan = PlanOperator(task_id=PLAN, dag=dag, retries=2, retry_delay=closing.RETRY_DELAY)
     payload = PayloadOperator.partial(
         task_id=PAYLOAD,
@@ -106,7 +121,21 @@ def build_dag(stored: StoredJob) -> DAG:
 class JobDag(DAG):
     """A DAG that knows its job. What is not a field of DAG is not serialized, so secrets stay in the worker."""
 
-    job: Job
+    stored: StoredJob
+
+    @property
+    def job(self) -> Job:
+        """The definition that the DAG was built from."""
+        return self.stored.job
+
+    @property
+    def doc_md(self) -> str:
+        """Written when Airflow asks for it, which is when it serializes the DAG: workers never do."""
+        return documentation(self.stored)
+
+    @doc_md.setter
+    def doc_md(self, value: str | None) -> None:
+        """DAG's constructor sets its default here."""
 
 
 class FaultyJob(DAG):
@@ -174,19 +203,28 @@ def documentation(stored: StoredJob) -> str:
         f" `{SINK}` closes the run. Trigger it with a payload of its own to replace the list for that run."
         f" The number of tries that Airflow shows as the maximum is a ceiling, not this job's.\n\n"
         f"Defined in `{Path(stored.location).name}` ({'a file' if stored.source == 'CODE' else 'the REST API'})."
-        f"{more}\n\n```json\n{json.dumps(definition, indent=2, ensure_ascii=False)}\n```\n"
+        f"{more}\n\n```json\n{_written(definition)}\n```\n"
     )
+
+
+def _written(definition: dict[str, Any]) -> str:
+    """JSON with a line per field and per payload item: shorter to read than one with a line per value."""
+    lines = []
+    for name, value in definition.items():
+        if name == "payload" and isinstance(value, list):
+            text = "[\n    " + ",\n    ".join(map(_JSON.encode, value)) + "\n  ]"
+        else:
+            text = _JSON.encode(value)
+        lines.append(f'  "{name}": {text}')
+    return "{\n" + ",\n".join(lines) + "\n}"
 
 
 def _override_param(job: Job) -> Param:
     return Param(
         None,
-        type=["array", "null"],
-        title="Payload of this run",
         description=f"Replaces the job's own {len(job.payload)} items for this run: a list of "
         '{"api": "name", "parameters": {…}} objects. Leave it empty to run the job as it is defined.',
-        items=_ITEM_SCHEMA,
-        minItems=1,
+        schema=_OVERRIDE_SCHEMA,
     )
 
 
@@ -198,7 +236,7 @@ def _folder(folder: Path | str | None, file: Path) -> Path:
 def _one(store: JobStore, job_id: str) -> dict[str, DAG]:
     try:
         stored = store.load(job_id)
-        return {job_id: build_dag(stored)} if stored is not None else {}
+        return {job_id: build_dag(stored, settings.max_map_length())} if stored is not None else {}
     except DefinitionError:
         # The task then fails with "Dag not found", and this log says why.
         log.exception("The job %s cannot be loaded", job_id)
@@ -208,13 +246,14 @@ def _one(store: JobStore, job_id: str) -> dict[str, DAG]:
 def _all(store: JobStore, taken: dict[str, str], root: Path) -> dict[str, DAG]:
     loaded = store.load_all()
     dags: dict[str, DAG] = {}
+    limit = settings.max_map_length()
     for stored in loaded.jobs:
         try:
             if other := taken.get(stored.job.id):
                 raise DefinitionError(
                     f"id: {stored.job.id!r} is the id of another DAG, in {_relative(other, root)}; choose another"
                 )
-            dags[stored.job.id] = build_dag(stored)
+            dags[stored.job.id] = build_dag(stored, limit)
         except DefinitionError as error:
             loaded.faults[stored.location] = [JobFileError(stored.location, str(error))]
         except Exception:

@@ -100,7 +100,7 @@ def _demo(keep: bool, console: Console) -> int:
             if keep:
                 _wait_for_the_user(stack, job["id"], console)
             else:
-                console.print(f"Airflow is stopped now; --keep leaves it up at {stack.base_url} or another port.")
+                console.print(f"The UI was at {stack.base_url}; with --keep it stays up.")
             return status
         finally:
             stack.stop()

@@ -41,8 +41,6 @@ class Model(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _suggest_names(cls, data: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
-        if isinstance(data, dict):
-            _refuse_two_spellings(cls, data)
         try:
             return handler(data)
         except ValidationError as error:
@@ -101,35 +99,25 @@ def _is_own_unknown_field(line: Any) -> bool:
 def _explained(model: type[BaseModel], line: Any) -> InitErrorDetails:
     if _is_own_unknown_field(line):
         word = str(line["loc"][0])
-        kind: Any = PydanticCustomError(
-            "unknown_field",
-            "unknown field {field}{hint}",
-            {"field": repr(word), "hint": did_you_mean(word, _published_names(model))},
-        )
+        if known := names_of(model).get(word):
+            field = model.model_fields[known]
+            kind: Any = PydanticCustomError(
+                "given_twice",
+                "given twice: {field} is the same field as {name}; keep one",
+                {"field": repr(word), "name": repr(field.serialization_alias or field.alias or known)},
+            )
+        else:
+            kind = PydanticCustomError(
+                "unknown_field",
+                "unknown field {field}{hint}",
+                {"field": repr(word), "hint": did_you_mean(word, _published_names(model))},
+            )
     elif line["type"] == "model_type":
         kind = PydanticCustomError("object_expected", "should be an object with named fields")
     else:
         # The line keeps its type, so that nothing that a reader could test for is lost on the way.
         kind = PydanticCustomError(line["type"], "{message}", {"message": line["msg"], **line.get("ctx", {})})
     return InitErrorDetails(type=kind, loc=line["loc"], input=None)
-
-
-def _refuse_two_spellings(model: type[BaseModel], data: dict[Any, Any]) -> None:
-    if len(data) < 2:
-        return
-    spellings = _SPELLINGS.get(model)
-    if spellings is None:
-        spellings = _SPELLINGS[model] = names_of(model)
-    seen: dict[str, str] = {}
-    faults: list[tuple[tuple[str | int, ...], str]] = []
-    for key in data:
-        name = spellings.get(key)
-        if name is not None and seen.setdefault(name, key) != key:
-            faults.append(((key,), f"given twice: {seen[name]!r} and {key!r} are the same field; keep one"))
-    raise_at(model.__name__, faults)
-
-
-_SPELLINGS: dict[type[BaseModel], dict[str, str]] = {}
 
 
 def _integral(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -15,6 +16,7 @@ _SENSITIVE = re.compile(
 _URL_KEYS = {"url", "proxy", "endpoint"}
 
 
+@lru_cache(maxsize=4096)
 def is_sensitive(key: str) -> bool:
     """Whether a field of this name usually holds a secret (``password``, ``apiKey``, ``Authorization`` …)."""
     return _SENSITIVE.search(key) is not None

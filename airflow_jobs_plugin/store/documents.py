@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import yaml
+from yaml.resolver import BaseResolver
 
 try:
-    from yaml import CSafeLoader as _SafeLoader
+    from yaml.cyaml import CParser as _Composer  # type: ignore[attr-defined]
 except ImportError:  # PyYAML built without libyaml: the same, slower
-    from yaml import SafeLoader as _SafeLoader  # type: ignore[assignment]
+
+    class _Composer(  # type: ignore[no-redef]
+        yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser, yaml.composer.Composer
+    ):
+        def __init__(self, stream: Any) -> None:
+            yaml.reader.Reader.__init__(self, stream)
+            yaml.scanner.Scanner.__init__(self)
+            yaml.parser.Parser.__init__(self)
+            yaml.composer.Composer.__init__(self)
+
 
 #: Largest job file in bytes.
 MAX_FILE_BYTES = 8 * 1024 * 1024
@@ -25,7 +35,9 @@ MAX_NODES = 2_000_000
 #: Deepest nesting of a file.
 MAX_NESTING = 100
 
-_MERGE = "tag:yaml.org,2002:merge"
+_STR, _INT, _FLOAT, _BOOL, _NULL, _MERGE, _MAP, _SEQ = (
+    f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "merge", "map", "seq")
+)
 
 Path = tuple[str | int, ...]
 Locate = Callable[[Path], tuple[int, int]]
@@ -41,57 +53,89 @@ class DocumentError(Exception):
         self.column = column
 
 
-class _Loader(_SafeLoader):
+class _Loader(_Composer, BaseResolver):
+    """Text to nodes. Nodes become values in ``_value``: PyYAML's constructors know YAML 1.1 and Python."""
+
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
-                if key.value in seen:
-                    _fail(f"the key {key.value!r} is given twice", key)
-                seen.add(key.value)
-        result: dict[Hashable, Any] = super().construct_mapping(node, deep)
-        return result
+    def __init__(self, stream: str) -> None:
+        _Composer.__init__(self, stream)
+        BaseResolver.__init__(self)
+
+    def dispose(self) -> None:
+        """Called by ``yaml.compose``; there is nothing to free."""
 
 
 # YAML 1.2's core schema, and merge keys.
 for _tag, _pattern, _first in (
-    ("tag:yaml.org,2002:bool", r"(?:true|True|TRUE|false|False|FALSE)", "tTfF"),
-    ("tag:yaml.org,2002:int", r"[-+]?[0-9]+", "-+0123456789"),
+    (_BOOL, r"(?:true|True|TRUE|false|False|FALSE)", "tTfF"),
+    (_INT, r"[-+]?[0-9]+", "-+0123456789"),
     (
-        "tag:yaml.org,2002:float",
+        _FLOAT,
         r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
         "-+0123456789.",
     ),
-    ("tag:yaml.org,2002:null", r"~|null|Null|NULL|", "~nN"),
+    (_NULL, r"~|null|Null|NULL|", "~nN"),
     (_MERGE, r"<<", "<"),
 ):
     # The empty text is null as well.
-    _starts = [*_first, ""] if _tag.endswith("null") else [*_first]
+    _starts = [*_first, ""] if _tag == _NULL else [*_first]
     _Loader.add_implicit_resolver(_tag, re.compile(rf"^(?:{_pattern})$"), _starts)
 
 
-def _construct_int(loader: Any, node: Any) -> int:
-    # PyYAML's own reads a leading zero as octal and colons as base 60.
+def _value(node: Any, depth: int = 0) -> Any:
+    """What a node stands for. Raises ``DocumentError``."""
+    tag = node.tag
+    if isinstance(node, yaml.ScalarNode):
+        return node.value if tag == _STR else _scalar(node)
+    if depth > MAX_NESTING:
+        _fail(f"nested deeper than {MAX_NESTING} levels", node)
+    if isinstance(node, yaml.SequenceNode) and tag == _SEQ:
+        return [_value(item, depth + 1) for item in node.value]
+    if not isinstance(node, yaml.MappingNode) or tag != _MAP:
+        _fail(f"the tag {tag.replace('tag:yaml.org,2002:', '!!')} is not one of a job file; leave it out", node)
+    values: dict[Any, Any] = {}
+    merged: dict[Any, Any] = {}
+    for key_node, value_node in node.value:
+        if key_node.tag == _MERGE:
+            merged = _merged(value_node, depth) | merged
+            continue
+        key = _value(key_node, depth + 1)
+        if isinstance(key, (list, dict)):
+            _fail("a key should be a string", key_node)
+        if key in values:
+            _fail(f"the key {key!r} is given twice", key_node)
+        values[key] = _value(value_node, depth + 1)
+    return merged | values if merged else values
+
+
+def _merged(node: Any, depth: int) -> dict[Any, Any]:
+    """What a merge key brings: one mapping, or several of which the first has precedence."""
+    found = _value(node, depth + 1)
+    result: dict[Any, Any] = {}
+    for part in found if isinstance(found, list) else [found]:
+        if not isinstance(part, dict):
+            _fail("a merge key takes a mapping, or a list of mappings", node)
+        result = part | result
+    return result
+
+
+def _scalar(node: Any) -> Any:
+    tag, text = node.tag, node.value
     try:
-        return int(loader.construct_scalar(node))
+        if tag == _INT:
+            return int(text)
+        if tag == _FLOAT:
+            return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
     except ValueError as error:
         _fail(str(error).partition(";")[0], node)
-
-
-def _construct_merge(loader: Any, node: Any) -> Any:
-    return loader.construct_scalar(node)
-
-
-def _construct_float(loader: Any, node: Any) -> float:
-    text = loader.construct_scalar(node).lower()
-    return float(text.replace(".inf", "inf").replace(".nan", "nan"))
-
-
-_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
-_Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
-_Loader.add_constructor(_MERGE, _construct_merge)  # "<<" as a value
+    if tag == _BOOL:
+        return text.lower() == "true"
+    if tag == _NULL:
+        return None
+    if tag == _MERGE:
+        return text  # "<<" as a value
+    _fail(f"the tag {tag.replace('tag:yaml.org,2002:', '!!')} is not one of a job file; leave it out", node)
 
 
 def decode(data: bytes) -> str:
@@ -118,16 +162,12 @@ def parse_yaml(text: str) -> Any:
     """The one document of a YAML text as JSON values. Raises ``DocumentError``."""
     try:
         _check_nesting(text)
-        loader = _Loader(text)
-        try:
-            node = loader.get_single_node()
-            if node is None:
-                raise DocumentError("the file is empty; a job needs at least 'payload'")
-            if "*" in text:
-                _check_size(node)
-            return loader.construct_document(node)
-        finally:
-            loader.dispose()
+        node = _Loader(text).get_single_node()
+        if node is None:
+            raise DocumentError("the file is empty; a job needs at least 'payload'")
+        if "*" in text:
+            _check_size(node)
+        return _value(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise DocumentError(_one_line(error), *((mark.line + 1, mark.column + 1) if mark else (1, 1))) from None
@@ -169,7 +209,7 @@ def locator(text: str) -> Locate:
     """
     try:
         # JSON is YAML, but for tabs between tokens; inside JSON strings there are none.
-        root = yaml.compose(text.replace("\t", " "), Loader=_Loader)
+        root = yaml.compose(text.replace("\t", " "), Loader=_Loader)  # type: ignore[arg-type]
     except (yaml.YAMLError, RecursionError):
         root = None
 
@@ -225,11 +265,14 @@ def _check_size(root: Any) -> None:
 def _check_nesting(text: str) -> None:
     # The C composer recurses on the C stack: what is absurdly deep has to be refused before it gets there.
     depth = 0
-    for match in re.finditer(r"[\[{\]}]", text):
+    brackets = text.count("[") + text.count("{")
+    for match in re.finditer(r"[\[{\]}]", text) if brackets > 10 * MAX_NESTING else ():
         depth += 1 if match[0] in "[{" else -1
         if depth > 10 * MAX_NESTING:
             raise DocumentError(f"nested deeper than {MAX_NESTING} levels", *_position(text, match.start()))
-    if re.search(r"(?m)^[ \t]*(?:[-?:] +){100}", text):
+    if text.count("- ") + text.count("? ") + text.count(": ") >= 100 and re.search(
+        r"(?m)^[ \t]*(?:[-?:] +){100}", text
+    ):
         raise DocumentError(f"nested deeper than {MAX_NESTING} levels")
 
 

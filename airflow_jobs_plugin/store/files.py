@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ SUFFIXES = (".job.yaml", ".job.yml", ".job.json")
 class JobFiles:
     """The job files below a folder.
 
-    Where two files define the same id, the one named after the id wins, else the first by path; the other is
-    reported as a fault. A worker that needs one job looks into the files that can hold it, not into all.
+    Where two files define the same id, the one named after the id wins, then the one in the least deep folder,
+    then the first by path; the others are reported as faults. A worker that needs one job looks where it is
+    most likely to be found, in that order, and not into every file.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -30,29 +31,33 @@ class JobFiles:
 
     def load(self, job_id: str) -> StoredJob | None:
         """The job of that id, or None. Raises ``JobFileError`` if the file named after it is broken."""
+        names = sorted(job_id + suffix for suffix in SUFFIXES)
         fault: JobFileError | None = None
-        paths = list(find(self.folder))
-        named = [path for path in paths if stem(path) == job_id]
-        others = [path for path in paths if stem(path) != job_id]
-        needle = job_id.encode()
-        for path in named:
+        # First right in the folder, without listing it: what it costs must not grow with the number of jobs.
+        tried = {path for name in names if os.path.lexists(path := os.path.join(self.folder, name))}
+        for likely in sorted(tried):
             try:
-                found = read(path)
+                found = read(Path(likely))
             except JobFileErrors as errors:
                 fault = fault or errors.faults[0]
             else:
                 if found.job.id == job_id:
                     return found
-        for path in others:
+        rest = sorted((path for path in _walk(self.folder) if path not in tried), key=_rank(job_id))
+        needle = job_id.encode()
+        for path in map(Path, rest):
             try:
                 data = _read_bytes(path)
                 # An id may be written with escapes; hardly anyone does, so the text is searched first.
-                if needle in data or b"\\" in data:
+                if path.name in names or needle in data or b"\\" in data:
                     found = read(path, data)
                     if found.job.id == job_id:
                         return found
-            except (OSError, JobFileErrors):
+            except OSError:
                 continue
+            except JobFileErrors as errors:
+                if path.name in names:
+                    fault = fault or errors.faults[0]
         if fault is not None:
             raise fault
         return None
@@ -69,7 +74,8 @@ class JobFiles:
             else:
                 by_id.setdefault(stored.job.id, []).append(stored)
         for job_id, candidates in by_id.items():
-            winner = next((c for c in candidates if stem(Path(c.location)) == job_id), candidates[0])
+            rank = _rank(job_id)
+            winner = min(candidates, key=lambda candidate: rank(candidate.location))
             loaded.jobs.append(winner)
             for loser in candidates:
                 if loser is not winner:
@@ -94,12 +100,21 @@ class JobFileErrors(Exception):
 
 def find(folder: Path) -> Iterator[Path]:
     """The job files below a folder, by path; hidden folders are left out, a missing folder has none."""
-    found = []
+    return map(Path, sorted(_walk(folder)))
+
+
+def _walk(folder: Path) -> Iterator[str]:
     for root, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
-        found += [os.path.join(root, name) for name in names if name.endswith(SUFFIXES) and name[0] != "."]
-    for path in sorted(found):
-        yield Path(path)
+        for name in names:
+            if name.endswith(SUFFIXES) and name[0] != ".":
+                yield os.path.join(root, name)
+
+
+def _rank(job_id: str) -> Callable[[str], tuple[bool, int, str]]:
+    """The order in which files are asked for a job: named after it, least deep, by path."""
+    names = {job_id + suffix for suffix in SUFFIXES}
+    return lambda path: (os.path.basename(path) not in names, path.count(os.sep), path)
 
 
 def stem(path: Path) -> str:
@@ -153,18 +168,22 @@ def lint(paths: list[Path]) -> Loaded:
     return loaded
 
 
-def _read_bytes(path: Path) -> bytes:
-    with open(path, "rb", opener=_open_regular) as file:
-        return file.read(documents.MAX_FILE_BYTES + 1)
-
-
-def _open_regular(path: str, flags: int) -> int:
-    # A pipe in the folder must not hang the scheduler's parsing.
-    descriptor = os.open(path, flags | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+def _read_bytes(path: Path | str) -> bytes:
+    # Without blocking, and regular files only: a pipe in the folder must not hang the scheduler's parsing.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(None, "not a regular file")
+        data = b""
+        # One byte more than is allowed, so that what is too large is seen to be.
+        while len(data) <= documents.MAX_FILE_BYTES and (
+            part := os.read(descriptor, documents.MAX_FILE_BYTES + 1 - len(data))
+        ):
+            data += part
+        return data
+    finally:
         os.close(descriptor)
-        raise OSError(None, "not a regular file")
-    return descriptor
 
 
 def _validated(path: Path, text: str, definition: dict[str, Any]) -> Job:

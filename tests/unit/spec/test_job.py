@@ -102,7 +102,7 @@ def test_aliases_of_the_platform_are_accepted() -> None:
         ({"payload": [{"api": "../admin"}]}, "payload[0].api: an API name has no '.' or '..'"),
         ({"payload": [{"api": "a\nb"}]}, "payload[0].api: an API name has no control characters"),
         ({"payload": [7]}, "payload[0]: should be an object"),
-        ({"payload": [{"api": "a", "apiName": "b"}]}, "given twice: 'api' and 'apiName' are the same field"),
+        ({"payload": [{"api": "a", "apiName": "b"}]}, "given twice: 'apiName' is the same field as 'api'"),
         ({"payload": [{"api": "a", "parameters": {"x": float("nan")}}]}, "payload[0].parameters: at x: nan is"),
         ({"payload": [{"api": "a", "parameters": {1: 2}}]}, "payload[0].parameters: the key 1 should be a string"),
         ({"payload": [{"api": "a", "requestTimeout": 0}]}, "payload[0].requestTimeout: Input should be greater than 0"),

@@ -90,6 +90,13 @@ def test_of_two_files_with_one_id_the_one_named_after_it_wins(folder: Path) -> N
         assert files.load(stored.job.id) == stored, "a worker sees the same job as the parser"
 
 
+def test_of_two_files_named_after_an_id_the_least_deep_wins(folder: Path) -> None:
+    write(folder, {"a/deep/z.job.yaml": GOOD, "b/z.job.yaml": GOOD, "c/z.job.yaml": GOOD})
+    files = JobFiles(folder)
+    assert [stored.location for stored in files.load_all().jobs] == [str(folder / "b" / "z.job.yaml")]
+    assert files.load("z") == files.load_all().jobs[0]
+
+
 def test_one_job_is_found_whatever_its_file_is_called(folder: Path) -> None:
     write(
         folder,

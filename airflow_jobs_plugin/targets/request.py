@@ -1,0 +1,103 @@
+"""What is sent: path, query, body and identity headers of one attempt. Pure functions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from airflow_jobs_plugin import __version__
+from airflow_jobs_plugin.errors import AttemptError
+from airflow_jobs_plugin.spec.targets import HttpTarget
+from airflow_jobs_plugin.targets.base import Attempt
+
+#: What a header carries as it is. The percent sign is encoded too, so that decoding always gives the original.
+_HEADER_SAFE = "".join(chr(c) for c in range(33, 127) if chr(c) != "%")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One HTTP call, but for the connection that it goes through."""
+
+    method: str
+    path: str
+    """Percent-encoded, begins with a slash; to be appended to the connection's URL."""
+    query: str
+    """Percent-encoded, without the question mark; may be empty."""
+    body: bytes | None
+    headers: dict[str, str]
+    """Sent wherever a redirect leads: none is secret."""
+    content_type: str | None
+
+
+def build_call(spec: HttpTarget, attempt: Attempt) -> Call:
+    """The call that an attempt makes. Raises ``AttemptError`` if the API name fits into no path."""
+    path, _, query = spec.path.replace("{api}", encoded_api(attempt.api)).partition("?")
+    query = query.partition("#")[0]
+    path = path.partition("#")[0]
+    way = spec.parameters_as or ("query" if spec.method == "GET" else "json")
+    body: bytes | None = None
+    content_type: str | None = None
+    if way == "json":
+        body = json.dumps(attempt.parameters, ensure_ascii=False, separators=(",", ":")).encode()
+        content_type = "application/json"
+    elif way == "form":
+        body = urlencode(list(pairs(attempt.parameters))).encode("ascii")
+        content_type = "application/x-www-form-urlencoded"
+    else:
+        sent = urlencode(list(pairs(attempt.parameters)), quote_via=quote, safe="")
+        query = "&".join(part for part in (query, sent) if part)
+    headers = {
+        "Accept": "application/json, */*;q=0.5",
+        "User-Agent": f"airflow-jobs-plugin/{__version__}",
+        **identity(attempt),
+    }
+    if content_type is not None:
+        headers["Content-Type"] = content_type
+    return Call(spec.method, path, query, body, headers, content_type)
+
+
+def encoded_api(api: str) -> str:
+    """The API name as part of a path: its slashes separate segments, everything else is percent-encoded."""
+    segments = api.split("/")
+    if any(segment in (".", "..") for segment in segments):
+        # Dots cannot be encoded: servers would walk up the path.
+        raise AttemptError("invalid-parameters", "the API name has '.' or '..' as a path segment", retriable=False)
+    try:
+        return "/".join(quote(segment, safe="") for segment in segments)
+    except UnicodeEncodeError:
+        raise AttemptError("invalid-parameters", "the API name is not text", retriable=False) from None
+
+
+def pairs(parameters: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Parameters as a query or a form has them.
+
+    Numbers and booleans as JSON writes them, null left out (as ``requests`` does), lists as repeated names,
+    objects and lists in lists as JSON text.
+    """
+    for name, value in parameters.items():
+        for one in value if isinstance(value, list) else [value]:
+            if one is not None:
+                yield name, one if isinstance(one, str) else _json_text(one)
+
+
+def identity(attempt: Attempt) -> dict[str, str]:
+    """The headers that say which attempt this is; ``Idempotency-Key`` is the same for all of an item."""
+    return {
+        "Idempotency-Key": header_value(attempt.item_id),
+        "X-Job-Id": header_value(attempt.job_id),
+        "X-Job-Run-Id": header_value(attempt.run_id),
+        "X-Item-Index": str(attempt.index),
+        "X-Attempt": str(attempt.number),
+    }
+
+
+def header_value(text: str) -> str:
+    """The text percent-encoded where a header cannot carry it: other than printable ASCII, spaces, ``%``."""
+    return quote(text, safe=_HEADER_SAFE, errors="replace")
+
+
+def _json_text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
