@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -73,6 +74,11 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = 256  # the default of 5 refuses connections when 50 come at once
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A caller that hangs up is nothing to print; the rest goes to the log."""
+        if not isinstance(sys.exception(), ConnectionError):
+            log.exception("request from %s failed", client_address)
 
 
 class LocalServer:

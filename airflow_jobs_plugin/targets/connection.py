@@ -92,7 +92,7 @@ async def resolve(conn_id: str) -> Endpoint:
     try:
         return _endpoint(hook, config.base_url, config.headers or {}, config.extra_options or {}, credentials)
     except ConfigurationError as error:
-        raise ConfigurationError(f"the connection {conn_id!r}: {error}") from None
+        raise ConfigurationError(f"the connection {conn_id!r} {error}") from None
 
 
 def parse_proxy(url: str, what: str = "the job's proxy") -> Proxy:
@@ -122,9 +122,9 @@ def job_proxy(proxy: str | dict[str, Any] | None) -> Proxy | None:
 
 def _missing(conn_id: str) -> str:
     return (
-        f"the connection {conn_id!r} does not exist; create it, for example with: airflow connections add "
-        f"{conn_id} --conn-type http --conn-schema https --conn-host api.example.com, or set the environment "
-        f"variable AIRFLOW_CONN_{conn_id.upper()}"
+        f"there is no connection {conn_id!r}; create it with `airflow connections add {conn_id} --conn-type http "
+        f"--conn-schema https --conn-host api.example.com`, or set the environment variable "
+        f"AIRFLOW_CONN_{conn_id.upper()}"
     )
 
 
@@ -164,28 +164,30 @@ def _base(base_url: str) -> tuple[str, list[tuple[str, str]]]:
     scheme = base_url.partition("://")[0]
     if scheme.lower() not in ("http", "https"):
         raise ConfigurationError(
-            f"its schema is {scheme!r}, which should be http or https; a path belongs to its host "
+            f"has the schema {scheme!r}, which should be http or https; a path belongs to its host "
             "(https://api.example.com/v1), and in a URI what follows the host is the schema"
         )
     try:
         url = URL(base_url)
         usable = bool(url.host) and url.port != 0
     except ValueError:
-        raise ConfigurationError("its host and port make no URL") from None
+        raise ConfigurationError("has a host and a port that make no URL") from None
     if not usable:
         raise ConfigurationError("has no host; set it, for example, to https://api.example.com")
     if url.raw_query_string or url.raw_fragment:
-        raise ConfigurationError("its host has a query or a fragment; these belong to the target's path")
+        raise ConfigurationError("has a host with a query or a fragment; these belong to the target's path")
     credentials = [(unquote(url.raw_user or ""), unquote(url.raw_password or ""))] if url.raw_user else []
     return str(url.origin()) + url.raw_path.rstrip("/"), credentials
 
 
 def _header(name: str, value: Any) -> str:
     if isinstance(value, (dict, list)):
-        raise ConfigurationError(f"{name!r} in its extra is no header; headers are at the top level of the extra")
+        raise ConfigurationError(
+            f"has {name!r} in its extra, which is no header; headers are at the top level of the extra"
+        )
     text = (value if isinstance(value, str) else json.dumps(value)).strip()
     if any(ord(c) < 32 and c != "\t" or ord(c) == 127 for c in name + text) or not name.strip():
-        raise ConfigurationError(f"the header {name!r} in its extra has characters that a header cannot carry")
+        raise ConfigurationError(f"has the header {name!r} in its extra, with characters that a header cannot carry")
     return text
 
 
@@ -194,7 +196,7 @@ def _flag(value: Any, name: str) -> bool:
         return _WORDS[value.strip().lower()]
     if isinstance(value, (bool, int)):
         return bool(value)
-    raise ConfigurationError(f"{name!r} in its extra should be true or false")
+    raise ConfigurationError(f"has {name!r} in its extra, which should be true or false")
 
 
 _WORDS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
@@ -206,7 +208,7 @@ def _number(value: Any, name: str) -> float:
     except (TypeError, ValueError):
         number = -1.0
     if not 0 <= number < float("inf"):
-        raise ConfigurationError(f"{name!r} in its extra should be a number of at least 0")
+        raise ConfigurationError(f"has {name!r} in its extra, which should be a number of at least 0")
     return number
 
 
@@ -225,7 +227,7 @@ def _proxies(value: Any) -> dict[str, str]:
         return {"all": value} if value else {}
     if value is None or (isinstance(value, dict) and all(isinstance(v, str | None) for v in value.values())):
         return {key: url for key, url in (value or {}).items() if url}
-    raise ConfigurationError("'proxy' in its extra should be a URL, or an object of URLs by scheme")
+    raise ConfigurationError("has 'proxy' in its extra, which should be a URL, or an object of URLs by scheme")
 
 
 def _decoded(value: Any) -> Any:
@@ -248,7 +250,9 @@ def _tls(verify: Any, cert: Any) -> ssl.SSLContext | bool:
     try:
         context = _context(path)
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"'verify' in its extra: cannot load {path!r} ({_reason(error)})") from None
+        raise ConfigurationError(
+            f"has 'verify' in its extra, whose certificates cannot be used: {path} ({_reason(error)})"
+        ) from None
     if trusting:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -258,7 +262,7 @@ def _tls(verify: Any, cert: Any) -> ssl.SSLContext | bool:
         try:
             context.load_cert_chain(*files)
         except (OSError, TypeError, ValueError) as error:
-            raise ConfigurationError(f"'cert' in its extra: cannot load it ({_reason(error)})") from None
+            raise ConfigurationError(f"has 'cert' in its extra, which cannot be loaded ({_reason(error)})") from None
     return context
 
 

@@ -6,10 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_jobs_plugin.errors import AttemptError
 from airflow_jobs_plugin.targets.messages import Redactor, configuration_error, one_line
-from airflow_jobs_plugin.targets.results import invalid_response
 
 if TYPE_CHECKING:
     import aiohttp
+
+
+class LeftHome(Exception):
+    """A redirect led to another host; nothing was sent there. ``status`` is the redirect's."""
+
+    def __init__(self, status: int | None) -> None:
+        super().__init__()
+        self.status = status
 
 
 class NotRepeated(Exception):
@@ -30,10 +37,17 @@ def translated(error: Exception, call: str, redact: Redactor) -> AttemptError:
     if isinstance(error, NotRepeated):
         error = error.error
     told = _told(error)
+    if isinstance(error, LeftHome):
+        return AttemptError(
+            "http-error",
+            f"{call} answered {error.status} with a redirect to another host, which is not followed: parameters and "
+            "credentials are for the connection's host only",
+            status_code=error.status,
+        )
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return AttemptError("connection-error", f"{call}: the proxy refused to connect: {error.status}")
     if isinstance(error, aiohttp.TooManyRedirects):
-        return AttemptError("http-error", f"{call}: more than {len(error.history)} redirects", status_code=error.status)
+        return invalid_response(f"{call}: more than {len(error.history)} redirects", error.status)
     if isinstance(error, aiohttp.RedirectClientError):
         return invalid_response(f"{call}: was redirected to something that is no http URL")
     if isinstance(error, aiohttp.ClientResponseError):
@@ -72,3 +86,8 @@ def _is_cut_off(error: aiohttp.ClientPayloadError) -> bool:
     from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
 
     return isinstance(error.__cause__, (ContentLengthError, TransferEncodingError, OSError))
+
+
+def invalid_response(message: str, status: int | None = None) -> AttemptError:
+    """The call was answered, but not with anything that makes sense."""
+    return AttemptError("invalid-response", message, status_code=status)

@@ -14,7 +14,7 @@ from airflow_jobs_plugin.errors import AttemptError, ConfigurationError
 from airflow_jobs_plugin.spec.targets import HttpTarget
 from airflow_jobs_plugin.targets.base import Attempt, Caller, Limits, Result
 from airflow_jobs_plugin.targets.connection import Endpoint, Proxy, job_proxy, resolve
-from airflow_jobs_plugin.targets.faults import NotRepeated, translated
+from airflow_jobs_plugin.targets.faults import LeftHome, NotRepeated, translated
 from airflow_jobs_plugin.targets.messages import Redactor, configuration_error
 from airflow_jobs_plugin.targets.request import Call, build_call
 from airflow_jobs_plugin.targets.response import failure, read_result
@@ -52,7 +52,7 @@ async def open_http(spec: HttpTarget, limits: Limits) -> AsyncIterator[Caller]:
 
 class _HttpCaller:
     def __init__(
-        self, spec: HttpTarget, limits: Limits, endpoint: Endpoint | str, connector: aiohttp.TCPConnector
+        self, spec: HttpTarget, limits: Limits, endpoint: Endpoint | str, connector: aiohttp.BaseConnector
     ) -> None:
         self._spec = spec
         self._limits = limits
@@ -82,7 +82,7 @@ class _Exchange:
         headers: dict[str, str],
         proxy: Proxy | None,
         limits: Limits,
-        connector: aiohttp.TCPConnector,
+        connector: aiohttp.BaseConnector,
     ) -> None:
         self._endpoint = endpoint
         self._call = call
@@ -92,6 +92,7 @@ class _Exchange:
         self._connector = connector
         self._home: URL | None = None
         self._path = call.path
+        self._status: int | None = None
 
     async def run(self, seconds: float) -> Result:
         """Make the call within ``seconds``. Raises ``AttemptError``."""
@@ -102,9 +103,7 @@ class _Exchange:
         except AttemptError:
             raise
         except TimeoutError:
-            error = AttemptError(
-                "timeout", f"{self._call.method} {self._path}: no complete answer within {seconds:g} s"
-            )
+            error = AttemptError("timeout", f"no answer within {seconds:g} s")
         except Exception as cause:
             error = translated(cause, f"{self._call.method} {self._path}", self._redactor())
         # Raised out here, so that no traceback shows the client's own errors: they carry URLs and headers.
@@ -170,22 +169,26 @@ class _Exchange:
         """Called for the first request and for every redirect's."""
         import aiohttp
 
-        if self._is_home(request.url):
-            for name, value in self._own.items():
-                request.headers[name] = value
+        if not self._is_home(request.url):
+            # As strict as can be: a followed 307 would hand the parameters to where nobody configured them.
+            raise LeftHome(self._status)
+        for name, value in self._own.items():
+            request.headers[name] = value
         if self._proxy and self._proxy.authorization and not request.is_ssl():
             # Without TLS there is no CONNECT that could carry it.
             request.headers["Proxy-Authorization"] = self._proxy.authorization
         try:
-            return await handler(request)
+            response = await handler(request)
         except aiohttp.ClientConnectorError:
             raise  # nothing was sent: the provider may try the next server of an SRV record
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
             # aiohttp would send GET, PUT and DELETE a second time; one attempt is one call.
             raise NotRepeated(error) from None
+        self._status = response.status
+        return response
 
     def _is_home(self, url: URL) -> bool:
-        """Whether credentials and configured headers may go there: the connection's own origin, or its TLS."""
+        """Whether a call may go there: the connection's own origin, or the same host with TLS."""
         home = self._home
         if home is None or url.origin() == home:
             return True
@@ -193,7 +196,7 @@ class _Exchange:
         return upgrade and url.host == home.host
 
     def _redactor(self) -> Redactor:
-        secrets = list(self._own.values())
+        secrets = [value for name, value in self._own.items() if name.lower() != "content-type"]
         if self._proxy and self._proxy.authorization:
             secrets.append(self._proxy.authorization)
         return Redactor(secrets)

@@ -14,7 +14,7 @@ from airflow_jobs_plugin.spec.targets import HttpTarget
 from airflow_jobs_plugin.targets.base import Attempt
 
 #: What a header carries as it is. The percent sign is encoded too, so that decoding always gives the original.
-_HEADER_SAFE = "".join(chr(c) for c in range(33, 127) if chr(c) != "%")
+_HEADER_SAFE = "".join(chr(c) for c in range(32, 127) if chr(c) != "%")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Call:
     """Percent-encoded, without the question mark; may be empty."""
     body: bytes | None
     headers: dict[str, str]
-    """Sent wherever a redirect leads: none is secret."""
+    """The plugin's own; configured ones come on top."""
     content_type: str | None
 
 
@@ -95,9 +95,11 @@ def identity(attempt: Attempt) -> dict[str, str]:
 
 
 def header_value(text: str) -> str:
-    """The text percent-encoded where a header cannot carry it: other than printable ASCII, spaces, ``%``."""
-    return quote(text, safe=_HEADER_SAFE, errors="replace")
+    """The text percent-encoded where a header cannot carry it: other than printable ASCII, ``%``, spaces at an end."""
+    inner = text.strip(" ")
+    before, _, after = text.partition(inner) if inner else (text, "", "")
+    return quote(before, safe="") + quote(inner, safe=_HEADER_SAFE, errors="replace") + quote(after, safe="")
 
 
 def _json_text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,143 @@
+"""One real Airflow for all end-to-end tests, with an API to call and a webhook receiver that keep ledgers."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from airflow_jobs_plugin.demo.receiver import WebhookReceiver
+from airflow_jobs_plugin.demo.server import LocalServer, Received, Reply
+from airflow_jobs_plugin.demo.stack import AirflowStack
+
+FACTORY = '''"""An Airflow DAG per job file."""
+from airflow_jobs_plugin.factory import load_jobs
+
+globals().update(load_jobs())
+'''
+
+# A module of a user's, for python targets.
+FUNCTIONS = """
+def add(a, b):
+    return {"sum": a + b}
+
+
+def secret_agent():
+    raise RuntimeError("not allowed, so never reached")
+"""
+
+PARALLELISM = 6
+
+
+class Api(LocalServer):
+    """The API that jobs call: ``echo``, ``flaky``, ``fail`` and ``slow``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        self._calls: dict[str, int] = {}
+        self._now: dict[str, int] = {}
+        self.most_at_once: dict[str, int] = {}
+
+    def reply(self, request: Received) -> Reply:
+        api, parameters = request.path.strip("/"), request.body or {}
+        job = request.headers["x-job-id"]
+        with self._lock:
+            count = self._calls[key] = self._calls.get(key := request.headers["idempotency-key"], 0) + 1
+            self._now[job] = self._now.get(job, 0) + 1
+            self.most_at_once[job] = max(self.most_at_once.get(job, 0), self._now[job])
+        try:
+            if api == "slow":
+                time.sleep(parameters["seconds"])
+            if api == "fail" or (api == "flaky" and count <= parameters["failures"]):
+                return Reply(parameters.get("status", 503), {"message": f"no luck, call {count}"})
+            return Reply(200, {"echo": parameters, "call": count})
+        finally:
+            with self._lock:
+                self._now[job] -= 1
+
+    def calls(self, job_id: str) -> list[Received]:
+        """The calls that a job made, in the order of their arrival."""
+        return [request for request in self.ledger.all() if request.headers["x-job-id"] == job_id]
+
+    def calls_by_item(self, job_id: str) -> dict[int, list[Received]]:
+        """The same by item."""
+        items: dict[int, list[Received]] = {}
+        for request in self.calls(job_id):
+            items.setdefault(int(request.headers["x-item-index"]), []).append(request)
+        return items
+
+
+@pytest.fixture(scope="session")
+def api() -> Iterator[Api]:
+    with Api() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def receiver() -> Iterator[WebhookReceiver]:
+    with WebhookReceiver() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def airflow(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowStack]:
+    home = tmp_path_factory.mktemp("airflow", numbered=True)
+    dags = home / "dags"
+    (dags / "jobs").mkdir(parents=True)
+    (dags / "jobs.py").write_text(FACTORY)
+    modules = home / "modules"
+    modules.mkdir()
+    (modules / "acme_jobs.py").write_text(FUNCTIONS)
+    stack = AirflowStack(
+        dags,
+        home=home,
+        connections={
+            "airflow_jobs_default": api.url,
+            "hostless": json.dumps({"conn_type": "http"}),
+        },
+        config={
+            "core": {"parallelism": PARALLELISM, "max_map_length": 40},
+            "jobs": {"python_targets": "acme_jobs:add"},
+        },
+        env={"PYTHONPATH": str(modules)},
+    )
+    with stack:
+        yield stack
+
+
+class Jobs:
+    """Writes job files into the running Airflow and runs them."""
+
+    def __init__(self, airflow: AirflowStack, receiver: WebhookReceiver) -> None:
+        self.airflow = airflow
+        self.folder = airflow.dags_folder / "jobs"
+        self._receiver = receiver
+
+    def write(self, job_id: str, **definition: Any) -> None:
+        """Write a job file and wait until its DAG is there."""
+        (self.folder / f"{job_id}.job.json").write_text(json.dumps(definition, indent=2))
+        self.airflow.wait_for_dag(job_id)
+
+    def run(self, job_id: str, conf: dict[str, Any] | None = None, timeout: float = 120) -> dict[str, Any]:
+        """Trigger a job and wait for the end of the run."""
+        run_id = self.airflow.trigger(job_id, conf)
+        return self.airflow.wait_for_run(job_id, run_id, timeout)
+
+    def delivered(self, job_id: str) -> list[Received]:
+        """What the receiver got of a job, refused deliveries included."""
+        return [r for r in self._receiver.ledger.all() if r.body["projectJob"]["id"] == job_id]
+
+    def logs(self) -> str:
+        """Everything that Airflow has logged so far."""
+        files = (self.airflow.home / "logs").rglob("*.log")
+        return "\n".join(path.read_text(errors="replace") for path in files)
+
+
+@pytest.fixture(scope="session")
+def jobs(airflow: AirflowStack, receiver: WebhookReceiver) -> Jobs:
+    return Jobs(airflow, receiver)
