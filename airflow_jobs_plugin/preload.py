@@ -13,6 +13,8 @@ from typing import Any
 
 from airflow.listeners import hookimpl
 
+from airflow_jobs_plugin import settings
+
 log = logging.getLogger(__name__)
 
 MODULES = (
@@ -29,6 +31,8 @@ MODULES = (
 def on_starting(component: Any) -> None:
     """Called with the component's job, or in a task's process with a marker that has no job type."""
     if getattr(component, "job_type", None) is None and type(component).__name__ != "Job":
+        return
+    if not settings.switch("preload"):
         return
     for name in MODULES:
         try:

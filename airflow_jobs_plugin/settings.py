@@ -31,6 +31,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "example": "my_company.jobs:*",
         "default": "",
     },
+    "preload": {
+        "description": "Whether the process that forks the workers loads beforehand what payload items need. "
+        "Without it each item spends about a second on imports.",
+        "version_added": "0.1.0",
+        "type": "boolean",
+        "example": None,
+        "default": "True",
+    },
     "workspace_id": {
         "description": "The workspaceId in what sinks send.",
         "version_added": "0.1.0",
@@ -67,6 +75,11 @@ def number(option: str) -> int:
     if parsed < 1:
         raise ConfigurationError(f"[{SECTION}] {option} is {value!r}; it should be a whole number of at least 1")
     return parsed
+
+
+def switch(option: str) -> bool:
+    """The option as a yes or no; what is neither means no."""
+    return text(option).lower() in ("true", "t", "1", "yes", "on")
 
 
 def words(option: str) -> tuple[str, ...]:

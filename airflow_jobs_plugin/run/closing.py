@@ -10,12 +10,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
-from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
+from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_jobs_plugin import settings
 from airflow_jobs_plugin.errors import DeliveryError
 from airflow_jobs_plugin.run.items import item_id
 from airflow_jobs_plugin.run.outcomes import ENDED, item_states, planned_items, read_outcomes
+from airflow_jobs_plugin.run.rescheduling import later
 from airflow_jobs_plugin.sinks import sink_for
 from airflow_jobs_plugin.sinks.base import Delivery, DeliverySink
 from airflow_jobs_plugin.sinks.bodies import RunFacts, item_body, run_body
@@ -30,8 +31,6 @@ log = logging.getLogger(__name__)
 RETRIES = 100
 #: Wait before closing is tried again after the worker died or the API server was away.
 RETRY_DELAY = timedelta(seconds=10)
-#: Wait before closing looks again when an item has not ended after all.
-RECHECK = timedelta(seconds=2)
 #: Bodies up to this size stay in memory, larger ones go to a temporary file.
 SPOOL_BYTES = 4 * 1024 * 1024
 
@@ -86,7 +85,7 @@ def close(context: Context, job: Job) -> None:
     open_items = [n for n in range(len(items)) if states.get(n) not in ENDED]
     if open_items:
         log.warning("%d items have not ended, the first is %d; closing later", len(open_items), open_items[0])
-        raise AirflowRescheduleException(datetime.now(UTC) + RECHECK)  # type: ignore[no-untyped-call]
+        raise later()
     counts = Counts(len(items), sum(states[n] == "success" for n in range(len(items))))
     status = counts.status(job.configuration.tolerated_failure_percentage)
     log.info("%s: %d items, %d succeeded, %d failed", status, counts.total, counts.succeeded, counts.failed)

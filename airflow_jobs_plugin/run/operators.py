@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException, AirflowTaskTerminated
+from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTerminated
 
 from airflow_jobs_plugin import settings
 from airflow_jobs_plugin.errors import AttemptError, DefinitionError, ItemFailedError
 from airflow_jobs_plugin.run import closing
 from airflow_jobs_plugin.run.items import item_id, plan_items, policy_of
 from airflow_jobs_plugin.run.outcomes import completed, failed, store_outcome
+from airflow_jobs_plugin.run.rescheduling import later
 from airflow_jobs_plugin.run.retry import attempt_number
 from airflow_jobs_plugin.spec import Job, item_name
 from airflow_jobs_plugin.targets import open_target
@@ -21,10 +21,6 @@ from airflow_jobs_plugin.targets.base import Attempt, Limits, Result
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
-
-#: How long an item that found its job paused leaves the worker alone. The scheduler does not look at paused
-#: DAGs, so nothing polls meanwhile.
-PAUSED_RECHECK = timedelta(seconds=1)
 
 
 class _JobOperator(BaseOperator):
@@ -92,7 +88,8 @@ class PayloadOperator(_JobOperator):
         number = attempt_number(ti.try_number, ti.max_tries)
         if ti.get_dag(ti.dag_id).is_paused:
             self.log.info("The job is paused: this item goes on when it is resumed")
-            raise AirflowRescheduleException(datetime.now(UTC) + PAUSED_RECHECK)  # type: ignore[no-untyped-call]
+            # The scheduler does not look at paused DAGs, so nothing polls until the job is resumed.
+            raise later()
         try:
             if number > policy.maximum_attempts:
                 # Airflow restarts an item whose worker died without asking the retry policy.

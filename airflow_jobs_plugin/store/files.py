@@ -34,7 +34,7 @@ class JobFiles:
         names = sorted(job_id + suffix for suffix in SUFFIXES)
         fault: JobFileError | None = None
         # First right in the folder, without listing it: what it costs must not grow with the number of jobs.
-        tried = {path for name in names if os.path.lexists(path := os.path.join(self.folder, name))}
+        tried = {known for name in names if os.path.lexists(known := os.path.join(self.folder, name))}
         for likely in sorted(tried):
             try:
                 found = read(Path(likely))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
 import fnmatch
 import importlib
 import inspect
@@ -48,20 +49,24 @@ class PythonCaller:
             raise AttemptError("invalid-parameters", f"{name}: {error}", retriable=False) from None
         except ValueError:  # a builtin without a signature
             pass
+        # The function's own, to change as it likes: a later attempt gets what this one got.
+        parameters = copy.deepcopy(attempt.parameters)
         try:
             async with asyncio.timeout(attempt.timeout):
                 if inspect.iscoroutinefunction(function):
-                    value = await function(**attempt.parameters)
+                    value = await function(**parameters)
                 else:
-                    value = await _in_thread(function, attempt.parameters)
+                    value = await _in_thread(function, parameters)
+                if inspect.isawaitable(value):
+                    value = await value
         except TimeoutError as error:
             # The function may raise one of its own, which is no matter of the attempt's time.
             if not isinstance(error.__cause__, asyncio.CancelledError):
                 raise self._raised(name, error) from None
             raise AttemptError("timeout", f"{name} did not return within {attempt.timeout:g} s") from None
-        except (AttemptError, KeyboardInterrupt, asyncio.CancelledError, GeneratorExit):
+        except AttemptError:
             raise
-        except BaseException as error:
+        except (Exception, SystemExit) as error:
             raise self._raised(name, error) from None
         return Result(self._checked(name, value))
 
@@ -72,7 +77,7 @@ class PythonCaller:
         name = f"{module_name}:{function_name}"
         if not module_name or not all(part.isidentifier() for part in (*module_name.split("."), function_name)):
             raise _misconfigured(f"{api!r} is not a function as module:function")
-        if function_name.startswith("_"):
+        if any(part.startswith("_") for part in (*module_name.split("."), function_name)):
             raise _misconfigured(f"{name} is private; a job calls public functions only")
         if not any(fnmatch.fnmatchcase(name, pattern) for pattern in self._limits.python_targets):
             raise _misconfigured(f"{name} is not allowed; allow it in [jobs] python_targets, for instance {name}")
@@ -82,7 +87,7 @@ class PythonCaller:
             raise _misconfigured(f"{name} cannot be imported: {error}") from None
         except AttributeError:
             raise _misconfigured(f"the module {module_name} has no {function_name}") from None
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._raised(f"importing {module_name}", error) from None
         if not callable(function):
             raise _misconfigured(f"{name} is not a function")
@@ -91,7 +96,8 @@ class PythonCaller:
     def _raised(self, name: str, error: BaseException) -> AttemptError:
         log.error("%s raised", name, exc_info=error)
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return AttemptError("exception", text[:MESSAGE])
+        # An exception may say of itself that another attempt is useless.
+        return AttemptError("exception", text[:MESSAGE], retriable=getattr(error, "retriable", True) is not False)
 
     def _checked(self, name: str, value: Any) -> Any:
         value = _lists(value)

@@ -48,13 +48,29 @@ def acme() -> Iterator[types.ModuleType]:
     def own_timeout() -> None:
         raise TimeoutError("the database did not answer")
 
+    class SoldOut(Exception):
+        retriable = False
+
+    def sold_out() -> None:
+        raise SoldOut("nothing left")
+
+    def greedy(items: list[int]) -> int:
+        items.append(1)
+        return len(items)
+
+    def lazy(a: int) -> Any:
+        return add_later(a, 1)
+
     released = threading.Event()
 
     def stall() -> None:
         released.wait(30)
 
     module.__dict__.update(
-        {f.__name__: f for f in (add, add_later, shapes, explode, give_up, weird, own_timeout, stall)},
+        {
+            f.__name__: f
+            for f in (add, add_later, shapes, explode, give_up, weird, own_timeout, stall, sold_out, greedy, lazy)
+        },
         _private=add,
         constant=5,
         large=lambda: "x" * 1000,
@@ -66,10 +82,10 @@ def acme() -> Iterator[types.ModuleType]:
 
 
 async def run(
-    api: str, limits: Limits = ALLOWED, module: str | None = None, timeout: float = 5, **parameters: Any
+    api: str, limits: Limits = ALLOWED, module: str | None = None, seconds: float = 5, **parameters: Any
 ) -> Result:
     async with open_target(PythonTarget(type="python", module=module), limits) as caller:
-        return await caller(attempt(api, parameters, timeout=timeout))
+        return await caller(attempt(api, parameters, timeout=seconds))
 
 
 async def error_of(*arguments: Any, **options: Any) -> AttemptError:
@@ -98,6 +114,7 @@ async def test_tuples_become_lists_as_in_json() -> None:
         ("acme.jobs:missing", ALLOWED, "has no missing"),
         ("acme.jobs:constant", ALLOWED, "is not a function"),
         ("acme.jobs:_private", ALLOWED, "is private"),
+        ("_acme:add", Limits(python_targets=("*",)), "is private"),
         ("acme.jobs:add.__globals__", Limits(python_targets=("*",)), "is not a function as module:function"),
         ("add", ALLOWED, "is not a function as module:function"),
         (":add", ALLOWED, "is not a function as module:function"),
@@ -128,6 +145,21 @@ async def test_a_function_may_end_its_item_itself() -> None:
     assert (error.code, error.message, error.retriable) == ("sold-out", "nothing left", False)
 
 
+async def test_an_exception_may_say_that_another_attempt_is_useless() -> None:
+    error = await error_of("acme.jobs:sold_out")
+    assert (error.code, error.message, error.retriable) == ("exception", "SoldOut: nothing left", False)
+
+
+async def test_a_function_cannot_change_what_the_next_attempt_gets() -> None:
+    made = attempt("acme.jobs:greedy", {"items": []})
+    async with open_target(PythonTarget(type="python"), ALLOWED) as caller:
+        assert [(await caller(made)).value for _ in range(2)] == [1, 1]
+
+
+async def test_a_coroutine_that_a_plain_function_returns_is_awaited() -> None:
+    assert (await run("acme.jobs:lazy", a=1)).value == 2
+
+
 async def test_results_that_are_not_json_or_too_large_are_errors() -> None:
     assert (await error_of("acme.jobs:weird")).code == "invalid-response"
     small = Limits(max_result_bytes=100, python_targets=("*",))
@@ -137,7 +169,7 @@ async def test_results_that_are_not_json_or_too_large_are_errors() -> None:
 
 async def test_a_function_that_stalls_is_left_behind() -> None:
     before = time.monotonic()
-    error = await error_of("acme.jobs:stall", timeout=0.2)
+    error = await error_of("acme.jobs:stall", seconds=0.2)
     assert (error.code, error.message) == ("timeout", "acme.jobs:stall did not return within 0.2 s")
     assert time.monotonic() - before < 2
 
@@ -145,7 +177,7 @@ async def test_a_function_that_stalls_is_left_behind() -> None:
 def test_the_loop_closes_without_waiting_for_a_stalled_function() -> None:
     before = time.monotonic()
     with pytest.raises(AttemptError):
-        asyncio.run(run("acme.jobs:stall", timeout=0.2))
+        asyncio.run(run("acme.jobs:stall", seconds=0.2))
     assert time.monotonic() - before < 2
 
 
