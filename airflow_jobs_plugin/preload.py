@@ -23,7 +23,16 @@ MODULES = (
     "airflow_jobs_plugin.targets.python",
     "airflow_jobs_plugin.sinks.webhook",
     "airflow.providers.http.hooks.http",
+    # What Airflow itself imports in every task process, having forked it from a parent that has no use for it.
+    "airflow.dag_processing.bundles.local",
     "airflow.dag_processing.dagbag",
+    "airflow.providers.standard.operators.empty",
+    "airflow.sdk._shared.logging.factory",
+    "airflow.sdk.bases.sensor",
+    "airflow.sdk.definitions.connection",
+    "airflow.sdk.execution_time.supervisor",
+    "airflow.sdk.execution_time.task_runner",
+    "jinja2.ext",
 )
 
 

@@ -169,7 +169,7 @@ def test_a_trigger_may_bring_a_payload_with_more_attempts_than_any_item_had(
 @pytest.mark.parametrize(
     ("conf", "where", "said"),
     [
-        ({"payload": [{"api": "echo", "paramters": {}}]}, "plan", "conf: payload[0].paramters: unknown field 'paramters'; did"),
+        ({"payload": [{"api": "echo", "paramters": {}}]}, "plan", "conf: payload[0].paramters: unknown"),
         ({"paylod": [{"api": "echo"}]}, "plan", "conf: unknown key 'paylod'; did you mean 'payload'?"),
         ({"payload": [{"api": "echo"}] * 41}, "plan", "41 items are more than [core] max_map_length (40) allows"),
         ({"payload": [{"parameters": {}}]}, "trigger", "payload"),

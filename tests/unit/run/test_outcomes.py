@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from airflow_jobs_plugin.errors import AttemptError
+from airflow_jobs_plugin.run.closing import Counts
+from airflow_jobs_plugin.run.outcomes import SLICE, completed, failed, read_outcomes
+from airflow_jobs_plugin.targets.base import Result
+
+
+def context_with(stored: list[dict[str, Any]]) -> Any:
+    # The output of a mapped task resolves to a sequence of the values that exist, read in slices.
+    output = SimpleNamespace(resolve=lambda context: stored)
+    return {"dag": SimpleNamespace(get_task=lambda task_id: SimpleNamespace(output=output))}
+
+
+def test_outcomes_come_in_index_order_over_gaps_and_slices() -> None:
+    count = SLICE * 2 + 5
+    stored = [completed(n, 1, Result(n, 200)) for n in range(count) if n % 7]
+    states: dict[int, str | None] = {n: "success" if n % 7 else "failed" for n in range(count)}
+    found = list(read_outcomes(context_with(stored), states, count))
+    assert [outcome["index"] for outcome in found] == list(range(count))
+    assert [o["result"] for o in found if o["status"] == "completed"] == [n for n in range(count) if n % 7]
+    assert {o["error"] for o in found if o["status"] == "failed"} == {"no-outcome"}
+
+
+@pytest.mark.parametrize(
+    ("state", "stored", "status", "error"),
+    [
+        ("success", "completed", "completed", None),
+        ("failed", "failed", "failed", "http-error"),
+        # The process died, or a person intervened, between storing the outcome and reporting the state.
+        ("failed", "completed", "failed", "no-outcome"),
+        ("success", "failed", "completed", None),
+        ("skipped", "completed", "failed", "canceled"),
+        ("removed", None, "failed", "canceled"),
+        (None, None, "failed", "canceled"),
+    ],
+)
+def test_the_state_has_the_last_word_on_an_outcome(
+    state: str | None, stored: str | None, status: str, error: str | None
+) -> None:
+    kept = {
+        "completed": completed(0, 2, Result("r", 200)),
+        "failed": failed(0, 2, AttemptError("http-error", "no", status_code=500)),
+    }
+    (outcome,) = read_outcomes(context_with([kept[stored]] if stored else []), {0: state}, 1)
+    assert (outcome["status"], outcome.get("error")) == (status, error)
+
+
+def test_messages_are_made_fit_for_databases() -> None:
+    assert failed(0, 1, AttemptError("x", "a\0b\ud800c"))["message"] == "ab?c"
+
+
+@pytest.mark.parametrize(
+    ("total", "succeeded", "tolerated", "status"),
+    [(10, 10, 0, "SUCCESS"), (10, 9, 0, "FAILURE"), (10, 9, 10, "COMPLETED"), (3, 2, 33.3, "FAILURE"),
+     (3, 2, 33.4, "COMPLETED"), (1, 0, 100, "COMPLETED")],
+)  # fmt: skip
+def test_a_run_succeeds_within_its_tolerance(total: int, succeeded: int, tolerated: float, status: str) -> None:
+    assert Counts(total, succeeded).status(tolerated) == status

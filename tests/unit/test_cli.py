@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from airflow_jobs_plugin.cli import main
+
+GOOD = "payload:\n  - api: x\n"
+
+
+def test_lint_says_file_line_column_and_fault_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "good.job.yaml").write_text(GOOD)
+    (tmp_path / "bad.job.yaml").write_text("payload:\n  - api: x\n    paramters: {}\n  - {}\n")
+    assert main(["lint", str(tmp_path)]) == 1
+    out = capsys.readouterr()
+    bad = tmp_path / "bad.job.yaml"
+    assert out.out.splitlines() == [
+        f"{bad}:3:5: payload[0].paramters: unknown field 'paramters'; did you mean 'parameters'?",
+        f"{bad}:4:5: payload[1].api: is missing; it is required",
+    ]
+    assert out.err == "2 faults, 1 job without fault\n"
+
+
+def test_lint_passes_what_is_good(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "good.job.yaml").write_text(GOOD)
+    assert main(["lint", str(tmp_path), str(tmp_path / "good.job.yaml")]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_lint_tells_what_would_only_fail_in_airflow(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "3")
+    jobs = tmp_path / "dags" / "jobs"
+    jobs.mkdir(parents=True)
+    (tmp_path / "dags" / "jobs.py").write_text("from airflow_jobs_plugin.factory import load_jobs\nload_jobs()\n")
+    (tmp_path / "dags" / "etl.py").write_text(
+        'from airflow.sdk import DAG, dag\nDAG("etl")\n@dag\ndef nightly(): ...\n'
+    )
+    (jobs / "etl.job.yaml").write_text(GOOD)
+    (jobs / "nightly.job.yaml").write_text(GOOD)
+    (jobs / "long.job.json").write_text(json.dumps({"payload": [{"api": "x"}] * 4}))
+    assert main(["lint", str(jobs), str(tmp_path / "nowhere")]) == 1
+    out = capsys.readouterr().out
+    assert f"'etl' is the id of another DAG, in {tmp_path}/dags/etl.py" in out
+    assert "'nightly' is the id of another DAG" in out
+    assert "4 items are more than [core] max_map_length (3)" in out
+    assert "nowhere:1:1: no such file or folder" in out
+
+
+def test_the_example_job_files_are_without_fault() -> None:
+    assert main(["lint", str(Path(__file__).parents[2] / "dags" / "jobs")]) == 0
+
+
+def test_schema_prints_json_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema"]) == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "Airflow job"
+
+
+def in_a_new_process(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+@pytest.mark.parametrize("module", ["spec", "store", "linting", "cli", "errors"])
+def test_what_needs_no_airflow_does_not_import_it(module: str) -> None:
+    code = f"import sys, airflow_jobs_plugin.{module}; print([m for m in sys.modules if m.split('.')[0] == 'airflow'])"
+    assert in_a_new_process(code) == "[]\n"
+
+
+def test_parsing_imports_no_http_client_and_no_provider() -> None:
+    modules = ("aiohttp", "requests", "boto3", "airflow.providers.http.hooks", "airflow.providers.amazon")
+    code = (
+        "import sys, airflow_jobs_plugin.factory, airflow_jobs_plugin.targets.http, airflow_jobs_plugin.plugin\n"
+        f"print([m for m in {modules} if m in sys.modules])"
+    )
+    assert in_a_new_process(code).splitlines()[-1] == "[]"
+
+
+def test_the_spec_is_imported_in_less_than_three_tenths_of_a_second() -> None:
+    code = "import time; t = time.process_time(); import airflow_jobs_plugin.spec; print(time.process_time() - t)"
+    assert min(float(in_a_new_process(code)) for _ in range(3)) < 0.3
