@@ -229,7 +229,8 @@ def _useful_logs(stack: AirflowStack) -> list[Path]:
 def _wait_for_the_user(stack: AirflowStack, job_id: str, console: Console) -> None:
     """Leave everything up until Ctrl-C, or until a component ends by itself."""
     console.print(f"\nAirflow stays up: {stack.base_url}/dags/{job_id} (no password)", soft_wrap=True)
-    console.print(f"Its logs: {stack.home / 'logs'}", soft_wrap=True)
+    console.print(f"Job files: {stack.dags_folder / 'jobs'}", soft_wrap=True)
+    console.print(f"Logs: {stack.home / 'logs'}", soft_wrap=True)
     console.print("Ctrl-C ends it and removes everything.")
     try:
         while True:

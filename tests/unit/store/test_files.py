@@ -58,6 +58,7 @@ def test_files_that_cannot_be_read_are_faults_and_not_crashes(folder: Path) -> N
     )
     os.mkfifo(folder / "pipe.job.yaml")
     os.symlink("nowhere", folder / "link.job.yaml")
+    os.symlink("/proc/self/mem", folder / "unreadable.job.yaml")  # fails to be read, for root too
     write(folder, {"good.job.yaml": GOOD})
     loaded = JobFiles(folder).load_all()
     said = {Path(fault.path).name: fault.message for fault in loaded.all_faults()}
@@ -67,6 +68,7 @@ def test_files_that_cannot_be_read_are_faults_and_not_crashes(folder: Path) -> N
     assert said["list.job.yaml"] == "a job file holds an object with fields, not a list"
     assert said["pipe.job.yaml"] == "cannot be read: not a regular file"
     assert said["link.job.yaml"] == "cannot be read: No such file or directory"
+    assert said["unreadable.job.yaml"].startswith("cannot be read: ")
     assert "its name gives none" in said["a b.job.yaml"]
     assert JobFiles(folder).load("nobody") is None
 

@@ -1,0 +1,39 @@
+"""The short form of each benchmark, so that none rots. The bounds are looser than the documented ones, because the
+machines of CI are shared: what fails here has become twice as slow."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def figures(script: str, *arguments: str) -> dict[str, dict[str, Any]]:
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / script), *arguments], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return {line["benchmark"]: line for line in lines}
+
+
+def test_dag_building() -> None:
+    found = figures("dag_building.py", "--short")
+    assert found["DAG from a job file against the bare construction"]["ratio"] < 3
+    assert found["DAG from a job file against dag-factory"]["times_faster"] > 1
+    parsing = found["parse 1,000 job files"]
+    assert parsing["import_s"] < parsing["timeout_s"]
+    assert found["a worker loads one job among 1,000 against one among 10"]["difference_ms"] < 5
+
+
+@pytest.mark.e2e
+def test_throughput() -> None:
+    found = figures("throughput.py", "--items", "24", "--latencies", "1", "--no-peer")
+    assert found["items per second against the mapped HttpOperator"]["per_second"] > 1
+    assert found["trigger to first call"]["median_s"] < 20
