@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from airflow_jobs_plugin.errors import JobFileError
@@ -36,9 +37,11 @@ def _neighbours(paths: list[Path]) -> dict[str, str]:
     """Ids of the Python DAGs beside the factory file of each given folder, where there is such a file."""
     found: dict[str, str] = {}
     for path in paths:
+        if not path.exists():
+            continue
         folder = path.absolute() if path.is_dir() else path.absolute().parent
         # The factory file stands beside the folder of the job files, which may have sub-folders.
-        for parent in (folder, *folder.parents[:3]):
+        for parent in (folder, *folder.parents[:2]):
             if any(_calls_factory(file) for file in parent.glob("*.py")):
                 found |= python_dag_ids(parent)
                 break
@@ -47,7 +50,7 @@ def _neighbours(paths: list[Path]) -> dict[str, str]:
 
 def _calls_factory(file: Path) -> bool:
     try:
-        return b"load_jobs(" in file.read_bytes()
+        return re.search(rb"(?m)^from airflow_jobs_plugin\.factory import load_jobs", file.read_bytes()) is not None
     except OSError:
         return False
 

@@ -72,7 +72,7 @@ def test_what_needs_no_airflow_does_not_import_it(module: str) -> None:
 
 
 def test_parsing_imports_no_http_client_and_no_provider() -> None:
-    modules = ("aiohttp", "requests", "boto3", "airflow.providers.http.hooks", "airflow.providers.amazon")
+    modules = ("aiohttp", "requests", "boto3", "airflow.providers.http.hooks", "airflow.providers.amazon.aws")
     code = (
         "import sys, airflow_jobs_plugin.factory, airflow_jobs_plugin.targets.http, airflow_jobs_plugin.plugin\n"
         f"print([m for m in {modules} if m in sys.modules])"
