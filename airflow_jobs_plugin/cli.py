@@ -1,4 +1,4 @@
-"""``airflow-jobs``: lint, schema, demo. Starts without importing Airflow."""
+"""``airflow-jobs``: lint, schema, next, demo. Starts without importing Airflow."""
 
 from __future__ import annotations
 
@@ -45,6 +45,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     schema.set_defaults(run=_schema)
 
+    following = commands.add_parser(
+        "next",
+        help="print a job's next run times",
+        description="Print the next run times of a job file, nominal ones without jitter.",
+    )
+    following.add_argument("file", type=Path, metavar="FILE", help="a job file")
+    following.add_argument(
+        "--after", metavar="ISO", help="print the UTC instants strictly after this one, one per line, and nothing else"
+    )
+    following.add_argument("--count", type=_positive, default=10, metavar="N", help="how many; default 10")
+    following.set_defaults(run=_next)
+
     demo = commands.add_parser(
         "demo",
         help="run an example job on a real Airflow",
@@ -71,6 +83,27 @@ def _schema(arguments: argparse.Namespace) -> int:
 
     print(json.dumps(file_schema(), indent=2))
     return 0
+
+
+def _next(arguments: argparse.Namespace) -> int:
+    from airflow_jobs_plugin import previews
+    from airflow_jobs_plugin.errors import DefinitionError
+
+    try:
+        lines = previews.run_times(arguments.file, arguments.after, arguments.count)
+        for line in lines:
+            print(line)
+    except DefinitionError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 100_000:
+        raise argparse.ArgumentTypeError("a count is 1 to 100000")
+    return value
 
 
 def _demo(arguments: argparse.Namespace) -> int:

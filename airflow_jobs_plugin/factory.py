@@ -21,6 +21,8 @@ from airflow_jobs_plugin.run.retry import RETRIES, ItemRetryPolicy
 from airflow_jobs_plugin.spec import Job, format_duration, masked
 from airflow_jobs_plugin.store import JobFiles, JobStore, StoredJob
 from airflow_jobs_plugin.store.neighbours import python_dag_ids
+from timetables.description import describe
+from timetables.job import JobTimetable
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +87,7 @@ def build_dag(stored: StoredJob, max_map_length: int) -> DAG:
     configuration = job.configuration
     dag = JobDag(
         dag_id=job.id,
-        schedule=None,
+        schedule=JobTimetable(job.id, stored.definition["schedule"]) if job.schedule is not None else None,
         description=summary(job),
         tags=[TAG],
         params={OVERRIDE: _override_param(job)},
@@ -172,7 +174,7 @@ def summary(job: Job) -> str:
         f"{count} item{'s' if count != 1 else ''}",
         f"{job.configuration.max_concurrent_requests} at a time",
         f"{policy.maximum_attempts} attempt{'s' if policy.maximum_attempts != 1 else ''} each",
-        "on trigger",
+        "on trigger" if job.schedule is None else describe(job.schedule),
     ]
     if job.sink is not None:
         parts.append(f"results to {job.sink.type}")

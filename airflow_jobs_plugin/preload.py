@@ -41,6 +41,7 @@ def on_starting(component: Any) -> None:
     """Called with the component's job, or in a task's process with a marker that has no job type."""
     if getattr(component, "job_type", None) is None and type(component).__name__ != "Job":
         return
+    _forget_missed_runs()
     if not settings.switch("preload"):
         return
     for name in MODULES:
@@ -48,3 +49,16 @@ def on_starting(component: Any) -> None:
             importlib.import_module(name)
         except Exception:
             log.warning("Could not load %s ahead of the workers; items will load it themselves", name, exc_info=True)
+
+
+def _forget_missed_runs() -> None:
+    from airflow.utils.session import create_session
+
+    from airflow_jobs_plugin.control import next_runs
+
+    next_runs.install()
+    try:
+        with create_session() as session:
+            next_runs.forget_missed(session)
+    except Exception:
+        log.warning("Could not look for runs that were missed", exc_info=True)

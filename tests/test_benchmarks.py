@@ -32,6 +32,14 @@ def test_dag_building() -> None:
     assert found["a worker loads one job among 1,000 against one among 10"]["difference_ms"] < 5
 
 
+def test_recurrence() -> None:
+    found = figures("recurrence.py", "--short")
+    assert found["next run time against croniter"]["times_faster"] > 5
+    assert found["next run time against MultipleCronTriggerTimetable"]["times_faster"] > 5
+    assert found["the sparsest schedule"]["cold_ms"] < 5
+    assert found["a schedule that never fires"]["cold_ms"] < 5
+
+
 @pytest.mark.e2e
 def test_throughput() -> None:
     found = figures("throughput.py", "--items", "24", "--latencies", "1", "--no-peer")

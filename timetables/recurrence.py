@@ -8,6 +8,7 @@ fires twice. Intervals know no zone. Nominal times only: jitter is added by :fun
 from __future__ import annotations
 
 import hashlib
+from calendar import timegm
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -154,7 +155,8 @@ class Recurrence:
 def _milliseconds(instant: datetime) -> int:
     if instant.tzinfo is None:
         raise ValueError(f"{instant.isoformat()} has no time zone; instants are aware, for instance in UTC")
-    return (instant - _EPOCH) // _MILLISECOND
+    # Not by subtraction: Airflow's instants are pendulum's, whose differences do not divide.
+    return timegm(instant.utctimetuple()) * 1000 + instant.microsecond // 1000
 
 
 def _milliseconds_up(instant: datetime) -> int:

@@ -65,8 +65,6 @@ def unrunnable(job: Job, max_map_length: int) -> str | None:
         return too_many(len(job.payload), max_map_length)
     if job.target.type == "run-api":
         return "target: this version does not yet run 'run-api' targets"
-    if job.schedule is not None:
-        return "schedule: this version runs jobs on triggers only, schedules come with the next one"
     return unsupported(job.sink) if job.sink is not None else None
 
 

@@ -83,3 +83,55 @@ def test_parsing_imports_no_http_client_and_no_provider() -> None:
 def test_the_spec_is_imported_in_less_than_three_tenths_of_a_second() -> None:
     code = "import time; t = time.process_time(); import airflow_jobs_plugin.spec; print(time.process_time() - t)"
     assert min(float(in_a_new_process(code)) for _ in range(3)) < 0.3
+
+
+def test_next_prints_one_utc_instant_per_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.job.yaml"
+    path.write_text(GOOD + 'schedule: {calendars: [{hour: 9}], intervals: [{every: 1500ms}], timezone: "Asia/Tokyo"}\n')
+    assert main(["next", str(path), "--after", "2026-11-23T23:59:58.500Z", "--count", "3"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "2026-11-24T00:00:00Z",
+        "2026-11-24T00:00:01.500Z",
+        "2026-11-24T00:00:03Z",
+    ]
+
+
+def test_next_is_a_table_for_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.job.yaml"
+    path.write_text(GOOD + "schedule: {calendars: [{hour: 9}], timezone: Asia/Tokyo}\n")
+    assert main(["next", str(path), "--count", "2"]) == 0
+    head, first, second = capsys.readouterr().out.splitlines()
+    assert "in Asia/Tokyo" in head
+    assert "09:00:00 JST" in first
+    assert "T00:00:00Z" in second
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "said"),
+    [
+        (GOOD, [], "has no schedule"),
+        (GOOD + "schedule: {}\n", [], "3:1: schedule: the schedule is empty"),
+        (GOOD + "schedule: {intervals: [{every: 1d}]}\n", ["--after", "soon"], "--after: 'soon' is not a date"),
+    ],
+)
+def test_next_says_what_is_wrong(
+    text: str, arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "x.job.yaml"
+    path.write_text(text)
+    assert main(["next", str(path), *arguments]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_next_answers_in_half_a_second_without_airflow(tmp_path: Path) -> None:
+    path = tmp_path / "x.job.yaml"
+    path.write_text(GOOD + "schedule: {calendars: [{hour: 9}], timezone: Europe/Berlin}\n")
+    code = (
+        "import sys, time; t = time.process_time()\n"
+        "from airflow_jobs_plugin.cli import main\n"
+        f"main(['next', {str(path)!r}, '--after', '2026-01-01T00:00:00Z', '--count', '5'])\n"
+        "print(time.process_time() - t, 'airflow' in sys.modules)"
+    )
+    fastest, imported = min(in_a_new_process(code).splitlines()[-1].split() for _ in range(3))
+    assert imported == "False"
+    assert float(fastest) < 0.5

@@ -254,13 +254,15 @@ def cases(draw: st.DrawFn) -> tuple[Schedule, datetime]:
         "intervals": draw(
             st.lists(
                 st.integers(20, 5000).flatmap(
-                    lambda s: st.fixed_dictionaries({"every": st.just(s * 1000), "offset": st.integers(0, s - 1).map(lambda o: o * 1000)})
+                    lambda s: st.fixed_dictionaries(
+                        {"every": st.just(s * 1000), "offset": st.integers(0, s - 1).map(lambda o: o * 1000)}
+                    )
                 ),
                 max_size=2,
             )
         ),
         "skip": draw(st.lists(calendars(sparse=False), max_size=2)),
-    }  # fmt: skip
+    }
     if not fields["calendars"] and not fields["intervals"]:
         fields["calendars"] = [{"hour": "*", "minute": "*"}]
     if draw(st.booleans()):

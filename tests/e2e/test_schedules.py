@@ -1,0 +1,129 @@
+"""A real scheduler and real schedules: every run time starts one run, over pauses, restarts and edits."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from airflow_jobs_plugin.demo.receiver import WebhookReceiver
+from airflow_jobs_plugin.demo.stack import AirflowStack
+from airflow_jobs_plugin.spec import Schedule
+from timetables.recurrence import upcoming
+
+from .conftest import Jobs
+
+pytestmark = pytest.mark.e2e
+
+WORK: dict[str, Any] = {
+    "payload": [{"api": "acme_jobs:add", "parameters": {"a": 1, "b": 2}}],
+    "target": {"type": "python"},
+}
+
+
+def started(airflow: AirflowStack, job_id: str) -> list[datetime]:
+    """The nominal times of all scheduled runs so far, in order, repeats included."""
+    runs = airflow.client.pages(f"dags/{job_id}/dagRuns", "dag_runs", run_type="scheduled")
+    return sorted(datetime.fromisoformat(run["logical_date"]) for run in runs)
+
+
+def wait_for_more(airflow: AirflowStack, job_id: str, count: int) -> None:
+    before = len(started(airflow, job_id))
+    airflow.client.wait_until(
+        f"{count} more runs of {job_id}", lambda: len(started(airflow, job_id)) >= before + count, 90
+    )
+
+
+def run_times(schedule: dict[str, Any], first: datetime, last: datetime) -> list[datetime]:
+    times = upcoming(Schedule.model_validate(schedule), first - timedelta(milliseconds=1))
+    return list(itertools.takewhile(lambda instant: instant <= last, times))
+
+
+def test_every_run_time_starts_one_run_over_a_pause_a_restart_and_an_edit(jobs: Jobs, airflow: AirflowStack) -> None:
+    dense = {"intervals": [{"every": "2s"}], "calendars": [{"hour": "*", "minute": "*", "second": [1, 31]}]}
+    jobs.write("ticking", **WORK, schedule=dense)
+    wait_for_more(airflow, "ticking", 4)
+    airflow.trigger("ticking")
+    wait_for_more(airflow, "ticking", 3)
+
+    airflow.client.unpause("ticking", paused=True)
+    paused = datetime.now(UTC)
+    time.sleep(15)
+    resumed = datetime.now(UTC)
+    airflow.client.unpause("ticking")
+    wait_for_more(airflow, "ticking", 5)
+
+    airflow.stop_component("scheduler")
+    down = datetime.now(UTC)
+    time.sleep(15)
+    restarting = datetime.now(UTC)
+    airflow.start_component("scheduler")
+    airflow.wait_healthy()
+    wait_for_more(airflow, "ticking", 5)
+
+    edit = datetime.now(UTC)
+    sparse = {"intervals": [{"every": "3s", "offset": "500ms"}]}
+    jobs.write("ticking", **WORK, schedule=sparse)
+    airflow.client.wait_until(
+        "the edited schedule", lambda: "3 seconds" in airflow.api("GET", "dags/ticking")["timetable_description"], 60
+    )
+    edited = datetime.now(UTC)
+    wait_for_more(airflow, "ticking", 4)
+    airflow.client.unpause("ticking", paused=True)
+
+    found = started(airflow, "ticking")
+    assert len(found) == len(set(found)), "no run time starts two runs"
+    # A run may be recorded a moment after its time, so the borders are taken from what was started.
+    before_pause = [t for t in found if t <= paused]
+    after_pause = [t for t in found if resumed < t <= down]
+    after_restart = [t for t in found if restarting < t <= edit]
+    after_edit = [t for t in found if t > edited]
+    assert not [t for t in found if paused + timedelta(seconds=1) < t <= resumed], "un-pausing starts nothing"
+    assert not [t for t in found if down + timedelta(seconds=1) < t <= restarting], "nor does a restart"
+    for name, part, schedule in (
+        ("before the pause", before_pause, dense),
+        ("after the pause", after_pause, dense),
+        ("after the restart", after_restart, dense),
+        ("after the edit", after_edit, sparse),
+    ):
+        assert len(part) >= 3, name
+        assert part == run_times(schedule, part[0], part[-1]), name
+
+
+@pytest.mark.parametrize("how", ["one", "many"])
+def test_a_time_that_passed_while_the_job_was_paused_never_starts(
+    how: str, jobs: Jobs, airflow: AirflowStack, receiver: WebhookReceiver
+) -> None:
+    job_id = f"resting-{how}"
+    schedule = {"intervals": [{"every": "20s"}], "jitter": "1s"}
+    jobs.write(job_id, **WORK, schedule=schedule, sink={"type": "webhook", "url": f"{receiver.url}/hook"})
+    second = datetime.now(UTC).timestamp() % 20
+    time.sleep((16 - second) % 20)  # a few seconds before a run time
+    airflow.client.unpause(job_id, paused=True)
+    missed = datetime.fromtimestamp((time.time() // 20 + 1) * 20, UTC)
+    time.sleep(7)
+    if how == "one":
+        airflow.client.unpause(job_id)
+    else:
+        airflow.api("PATCH", "dags", params={"dag_id_pattern": job_id}, json={"is_paused": False})
+    airflow.client.wait_until("the next run", lambda: any(t > missed for t in started(airflow, job_id)), 60)
+    found = started(airflow, job_id)
+    assert missed not in found
+    assert missed + timedelta(seconds=20) in found
+    airflow.client.wait_until("its delivery", lambda: jobs.delivered(job_id), 30)
+    assert jobs.delivered(job_id)[-1].body["projectJobRun"]["type"] == "SCHEDULED"
+    airflow.client.unpause(job_id, paused=True)
+
+
+def test_airflow_says_when_a_job_runs(jobs: Jobs, airflow: AirflowStack) -> None:
+    schedule = {"intervals": [{"every": "7d"}], "calendars": [{"dayOfMonth": 1}], "timezone": "Europe/Berlin"}
+    jobs.write("weekly", **WORK, schedule=schedule)
+    details = airflow.api("GET", "dags/weekly/details")
+    assert details["timetable_description"] == "every 7 days and on day 1 of every month at 00:00, Europe/Berlin"
+    assert details["timetable_summary"] == details["timetable_description"]
+    (following,) = itertools.islice(upcoming(Schedule.model_validate(schedule), datetime.now(UTC)), 1)
+    assert datetime.fromisoformat(details["next_dagrun_run_after"]) == following
+    assert started(airflow, "weekly") == []
