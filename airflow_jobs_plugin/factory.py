@@ -21,6 +21,7 @@ from airflow_jobs_plugin.run.retry import RETRIES, ItemRetryPolicy
 from airflow_jobs_plugin.spec import Job, format_duration, masked
 from airflow_jobs_plugin.store import JobFiles, JobStore, StoredJob
 from airflow_jobs_plugin.store.neighbours import python_dag_ids
+from airflow_jobs_plugin.store.reading import shown
 from timetables.description import describe
 from timetables.job import JobTimetable
 
@@ -28,8 +29,11 @@ log = logging.getLogger(__name__)
 
 #: Tag of every DAG that is a job.
 TAG = "job"
+#: Folder of the job files beside the calling file, where nothing else is said.
+DEFAULT_FOLDER = "jobs"
 #: Items that the documentation of a DAG shows; the rest is counted.
 SHOWN_ITEMS = 25
+SHOWN_CHARACTERS = 20_000
 #: Airflow's default; a job that runs more at a time raises it for itself.
 MAX_ACTIVE_TASKS = 16
 
@@ -75,8 +79,7 @@ def load_jobs(folder: Path | str | None = None) -> dict[str, DAG]:
     if wanted is not None:
         return _one(store, wanted)
     # DAGs that the calling file made before count as well: within one file, the later would win silently.
-    taken = {value.dag_id: str(file) for value in caller.values() if isinstance(value, DAG)}
-    return _all(store, taken | python_dag_ids(file.parent, without=file), file.parent)
+    return _all(store, {value.dag_id: str(file) for value in caller.values() if isinstance(value, DAG)}, file)
 
 
 def build_dag(stored: StoredJob, max_map_length: int) -> DAG:
@@ -191,6 +194,9 @@ def documentation(stored: StoredJob) -> str:
     if isinstance(payload, list) and len(payload) > SHOWN_ITEMS:
         more = f"\n\nThe first {SHOWN_ITEMS} of {len(payload)} items are shown."
         definition = {**definition, "payload": payload[:SHOWN_ITEMS]}
+    written = _written(definition)
+    if len(written) > SHOWN_CHARACTERS:
+        written = written[:SHOWN_CHARACTERS] + "\n…"
     waits = ""
     if policy.initial_interval and policy.maximum_attempts > 1:
         waits = f", the first after {format_duration(policy.initial_interval)}"
@@ -205,7 +211,7 @@ def documentation(stored: StoredJob) -> str:
         f" `{SINK}` closes the run. Trigger it with a payload of its own to replace the list for that run."
         f" The number of tries that Airflow shows as the maximum is a ceiling, not this job's.\n\n"
         f"Defined in `{Path(stored.location).name}` ({'a file' if stored.source == 'CODE' else 'the REST API'})."
-        f"{more}\n\n```json\n{_written(definition)}\n```\n"
+        f"{more}\n\n```json\n{written}\n```\n"
     )
 
 
@@ -231,7 +237,7 @@ def _override_param(job: Job) -> Param:
 
 
 def _folder(folder: Path | str | None, file: Path) -> Path:
-    chosen = Path(folder or settings.text("folder") or "jobs").expanduser()
+    chosen = Path(folder or settings.text("folder") or DEFAULT_FOLDER).expanduser()
     return chosen if chosen.is_absolute() else file.parent / chosen
 
 
@@ -245,8 +251,13 @@ def _one(store: JobStore, job_id: str) -> dict[str, DAG]:
         return {}
 
 
-def _all(store: JobStore, taken: dict[str, str], root: Path) -> dict[str, DAG]:
+def _all(store: JobFiles, made_here: dict[str, str], file: Path) -> dict[str, DAG]:
+    root = file.parent
     loaded = store.load_all()
+    if not store.folder.is_dir() and store.folder != root / DEFAULT_FOLDER:
+        where = shown(store.folder)
+        loaded.faults[where] = [JobFileError(where, "no such folder; [jobs] folder should name one with job files")]
+    taken = made_here | python_dag_ids(root, {stored.job.id for stored in loaded.jobs}, without=file)
     dags: dict[str, DAG] = {}
     limit = settings.max_map_length()
     for stored in loaded.jobs:
@@ -274,9 +285,9 @@ def _told(where: str, faults: Iterable[JobFileError]) -> str:
 
 def _relative(path: str, root: Path) -> str:
     try:
-        return str(Path(path).absolute().relative_to(root))
+        return shown(Path(path).absolute().relative_to(root))
     except ValueError:
-        return path
+        return shown(path)
 
 
 __all__ = ["TAG", "build_dag", "load_jobs"]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
@@ -14,7 +16,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_jobs_plugin import settings
 from airflow_jobs_plugin.errors import DeliveryError
-from airflow_jobs_plugin.run.items import item_id
+from airflow_jobs_plugin.run.items import item_id, parameters_of
 from airflow_jobs_plugin.run.outcomes import ENDED, item_states, planned_items, read_outcomes
 from airflow_jobs_plugin.run.rescheduling import later
 from airflow_jobs_plugin.sinks import sink_for
@@ -50,7 +52,9 @@ class Counts:
         """SUCCESS (none failed), COMPLETED (failures within tolerance) or FAILURE."""
         if self.failed == 0:
             return "SUCCESS"
-        return "COMPLETED" if self.failed * 100 <= tolerated_percentage * self.total else "FAILURE"
+        # Exact: in binary floats 32.3 % of 1,000 is less than 323.
+        tolerated = Fraction(repr(tolerated_percentage)) * self.total
+        return "COMPLETED" if self.failed * 100 <= tolerated else "FAILURE"
 
 
 class _DeliveryRetry(DeliveryError):
@@ -82,6 +86,9 @@ def close(context: Context, job: Job) -> None:
     if items is None:
         raise AirflowFailException("The plan failed, so nothing was called; the log of the task 'plan' says why")
     states = item_states(context)
+    if states.get(-1) in ENDED:
+        # Ended before it was expanded, by hand or because the run was: no item was or will be called.
+        states = dict.fromkeys(range(len(items)), states[-1])
     open_items = [n for n in range(len(items)) if states.get(n) not in ENDED]
     if open_items:
         log.warning("%d items have not ended, the first is %d; closing later", len(open_items), open_items[0])
@@ -146,10 +153,24 @@ def _delivered(
     with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as body:
         for piece in run_body(facts, _results(context, job, items, states, facts)):
             body.write(piece)
-        done = _try(sink, Delivery(f"msg_{item_id(ti.dag_id, ti.run_id, -1)}", body, body.tell()), memory, store, mark)
+        # A closing of its own after clearing is another message, with another body.
+        message = f"msg_{item_id(ti.dag_id, ti.run_id, -1 - (run.clear_number or 0))}"
+        done = _try(sink, Delivery(message, body, body.tell()), memory, store, mark)
     memory["done"] = done
-    store.set(mark, memory)
+    _remember(store, mark, memory)
     return done
+
+
+def _remember(store: Any, mark: str, memory: dict[str, Any]) -> None:
+    """Note what was delivered. What is not noted would be delivered once more, if this process died then."""
+    for wait in (0.5, 2, 5):
+        try:
+            store.set(mark, memory)
+            return
+        except Exception:
+            log.warning("The delivery could not be noted, trying again in %s s", wait, exc_info=True)
+            time.sleep(wait)
+    log.error("The delivery could not be noted: should this task be tried again, it is repeated under the same id")
 
 
 def _try(sink: DeliverySink, delivery: Delivery, memory: dict[str, Any], store: Any, mark: str) -> dict[str, Any]:
@@ -185,6 +206,7 @@ def _results(
             or (sink.apis_to_send is not None and item["api"] not in sink.apis_to_send)
         ):
             continue
+        item = {**item, "parameters": parameters_of(item)}
         yield item_body(facts, item, item_id(facts.job_id, facts.run_id, index), outcome)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from typing import Any
 
@@ -29,8 +30,9 @@ def plan_items(job: Job, conf: dict[str, Any] | None, max_items: int) -> list[di
     """The run's payload list: the trigger's override if it has one, else the definition's.
 
     Each item is ``{"api", "parameters", "retry", "requestTimeout"}`` with its *effective* policy (milliseconds)
-    and time-out (seconds). Raises ``DefinitionError`` with every fault of the override, or when the list is
-    longer than ``max_items``.
+    and time-out (seconds). Parameters are JSON text: on the way through XCom, Airflow's serialization would change
+    objects with keys such as ``__type``, and its channel refuses large integers. Raises ``DefinitionError`` with
+    every fault of the override, or when the list is longer than ``max_items``.
     """
     items = override_of(job, conf)
     if items is None:
@@ -82,10 +84,16 @@ def planned(item: PayloadItem, job: Job) -> dict[str, Any]:
     policy = item.retry.over(configuration.retry) if item.retry else configuration.retry
     return {
         "api": item.api,
-        "parameters": item.parameters,
+        "parameters": json.dumps(item.parameters),
         "retry": policy.model_dump(by_alias=True),
         "requestTimeout": item.request_timeout or configuration.request_timeout,
     }
+
+
+def parameters_of(item: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of an item as ``planned`` wrote it."""
+    parameters: dict[str, Any] = json.loads(item["parameters"])
+    return parameters
 
 
 def policy_of(item: dict[str, Any]) -> RetryPolicy:

@@ -6,12 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTerminated
+from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_jobs_plugin import settings
 from airflow_jobs_plugin.errors import AttemptError, DefinitionError, ItemFailedError
 from airflow_jobs_plugin.run import closing
-from airflow_jobs_plugin.run.items import item_id, plan_items, policy_of
+from airflow_jobs_plugin.run.items import item_id, parameters_of, plan_items, policy_of
 from airflow_jobs_plugin.run.outcomes import completed, failed, store_outcome
 from airflow_jobs_plugin.run.rescheduling import later
 from airflow_jobs_plugin.run.retry import attempt_number
@@ -23,14 +23,22 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
 
 
+class Stopped(BaseException):
+    """Raised by a signal into whatever is running. Not an Exception, so that nobody on the way swallows it."""
+
+
 class _JobOperator(BaseOperator):
     """What the three have in common. Nothing is a template: parameters with braces are data."""
 
     template_fields = ()
 
     def on_kill(self) -> None:
-        """Interrupt the call that is being made: Airflow would wait for it and then kill the process."""
-        raise AirflowTaskTerminated(f"{self.task_id} was terminated from outside")
+        """Interrupt at once what is being done: Airflow would wait for it and then kill the process.
+
+        A worker that is shut down costs an attempt, and the next one follows. Where a person ended the task, the
+        server has recorded that already, and takes no other word.
+        """
+        raise Stopped(f"{self.task_id} was stopped from outside")
 
 
 def job_of(context: Context) -> Job:
@@ -80,35 +88,46 @@ class PayloadOperator(_JobOperator):
     @property
     def item_name(self) -> str:
         """The item by API name and parameters, as the grid shows it."""
-        return item_name(self.item["api"], self.item["parameters"])
+        return item_name(self.item["api"], parameters_of(self.item))
 
     def execute(self, context: Context) -> None:
-        ti = context["ti"]
         policy = policy_of(self.item)
-        number = attempt_number(ti.try_number, ti.max_tries)
-        if ti.get_dag(ti.dag_id).is_paused:
-            self.log.info("The job is paused: this item goes on when it is resumed")
-            # The scheduler does not look at paused DAGs, so nothing polls until the job is resumed.
-            raise later()
+        number = attempt_number(context["ti"].try_number, context["ti"].max_tries)
         try:
-            if number > policy.maximum_attempts:
-                # Airflow restarts an item whose worker died without asking the retry policy.
-                raise ItemFailedError(
-                    "worker-lost",
-                    f"the worker died during attempt {policy.maximum_attempts} of {policy.maximum_attempts}",
-                    retriable=False,
-                )
-            result = self._call(context, number)
+            if self._is_paused(context):
+                self.log.info("The job is paused: this item goes on when it is resumed")
+                # The scheduler does not look at paused DAGs, so nothing polls until then.
+                raise later()
+            self._attempt(context, number, policy.maximum_attempts)
         except AttemptError as error:
             self._give_up_or_retry(context, error, number, policy.maximum_attempts)
-        except AirflowTaskTerminated:
+        except Stopped:
+            stopped = AttemptError("worker-lost", f"the worker was stopped during attempt {number}")
+            self._give_up_or_retry(context, stopped, number, policy.maximum_attempts)
+
+    def _is_paused(self, context: Context) -> bool:
+        try:
+            return bool(context["ti"].get_dag(context["ti"].dag_id).is_paused)
+        except Exception as error:
+            raise AttemptError("internal-error", f"Airflow did not say whether the job is paused: {error}") from error
+
+    def _attempt(self, context: Context, number: int, most: int) -> None:
+        if number > most:
+            # Airflow restarts an item whose worker died without asking the retry policy.
+            raise AttemptError("worker-lost", f"the worker died during attempt {most} of {most}", retriable=False)
+        try:
+            result = self._call(context, number)
+        except AttemptError:
             raise
         except Exception as error:
             self.log.exception("Unexpected error")
-            unexpected = AttemptError("internal-error", f"{type(error).__name__}: {error}")
-            self._give_up_or_retry(context, unexpected, number, policy.maximum_attempts)
-        else:
+            raise AttemptError("internal-error", f"{type(error).__name__}: {error}") from error
+        try:
             store_outcome(context, completed(index_of(context), number, result))
+        except Exception as error:
+            # The call was made, and did what it does: it is not made again because its result has no place.
+            text = f"the call succeeded and its result could not be stored: {type(error).__name__}: {error}"
+            raise AttemptError("internal-error", text, retriable=False) from error
 
     def _call(self, context: Context, number: int) -> Result:
         ti, job = context["ti"], job_of(context)
@@ -119,7 +138,7 @@ class PayloadOperator(_JobOperator):
             number=number,
             item_id=item_id(ti.dag_id, ti.run_id, index_of(context)),
             api=self.item["api"],
-            parameters=self.item["parameters"],
+            parameters=parameters_of(self.item),
             timeout=self.item["requestTimeout"],
             proxy=job.proxy or job.configuration.proxy,
             auth_session=job.auth_session,
@@ -137,7 +156,10 @@ class PayloadOperator(_JobOperator):
         if error.retriable and number < most:
             raise error
         # The last word on this item: kept like a result, so that closing the run finds it.
-        store_outcome(context, failed(index_of(context), number, error))
+        try:
+            store_outcome(context, failed(index_of(context), number, error))
+        except Exception:
+            self.log.exception("The error could not be stored; closing the run will not know it")
         raise ItemFailedError(error.code, error.message, status_code=error.status_code, retriable=False) from None
 
 

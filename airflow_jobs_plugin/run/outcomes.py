@@ -7,6 +7,7 @@ item succeeded: a process can die between storing an outcome and reporting succe
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +28,12 @@ ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"}
 
 
 def completed(index: int, attempts: int, result: Result) -> dict[str, Any]:
-    """The outcome of an item that succeeded."""
+    """The outcome of an item that succeeded. The result is JSON text, as parameters are in the plan's list."""
     return {
         "index": index,
         "status": "completed",
         "attempts": attempts,
-        "result": result.value,
+        "result": json.dumps(result.value),
         "statusCode": result.status_code,
     }
 
@@ -57,14 +58,13 @@ def store_outcome(context: Context, outcome: dict[str, Any]) -> None:
 
 
 def item_states(context: Context) -> dict[int, str | None]:
-    """The state of every item of this run, by index. An unexpanded list has none."""
+    """The state of every item of this run, by index; a list that was never expanded has one, under -1."""
     ti = context["ti"]
     states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[PAYLOAD], run_ids=[ti.run_id])
     prefix = f"{PAYLOAD}_"
     return {
-        int(name.removeprefix(prefix)): state
+        int(name.removeprefix(prefix)) if name != PAYLOAD else -1: state
         for name, state in states.get(ti.run_id, {}).items()
-        if name.startswith(prefix)
     }
 
 
@@ -89,7 +89,7 @@ def read_outcomes(context: Context, states: dict[int, str | None], count: int) -
 
 def _reconciled(index: int, state: str | None, outcome: dict[str, Any] | None) -> dict[str, Any]:
     if outcome is not None and outcome["status"] == ("completed" if state == "success" else "failed"):
-        return outcome
+        return {**outcome, "result": json.loads(outcome["result"])} if "result" in outcome else outcome
     attempts = outcome["attempts"] if outcome else None
     if state == "success":
         # Marked by a person: it counts as done, and there is nothing to deliver.

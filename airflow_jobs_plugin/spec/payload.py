@@ -9,7 +9,7 @@ from pydantic import AfterValidator, AliasChoices, Field
 
 from airflow_jobs_plugin.spec.base import JsonObject, Model
 from airflow_jobs_plugin.spec.retry import RetryOverride
-from airflow_jobs_plugin.spec.secrets import MASK, is_sensitive
+from airflow_jobs_plugin.spec.secrets import masked
 
 #: Longest time one attempt may be given, seconds.
 MAX_REQUEST_TIMEOUT = 7 * 24 * 3600
@@ -50,17 +50,11 @@ def item_name(api: str, parameters: dict[str, Any]) -> str:
     """
     words = [api]
     size = len(api)
-    for key, value in parameters.items():
-        text = MASK if is_sensitive(key) else value if isinstance(value, str) else _brief(value)
-        words.append(f"{key}={text}")
+    for key, value in masked(parameters).items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        words.append(f"{key}={text[: MAX_NAME + 1]}")
         size += len(words[-1]) + 1
         if size > MAX_NAME:
             break
     name = " ".join(" ".join(words).split())
     return name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"
-
-
-def _brief(value: Any) -> str:
-    if isinstance(value, dict):
-        value = {k: MASK if is_sensitive(k) else v for k, v in value.items()}
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))[: MAX_NAME + 1]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+from airflow_jobs_plugin.spec.base import Model, names_of
 from airflow_jobs_plugin.spec.job import Job
 
 
@@ -21,24 +23,23 @@ def file_schema() -> dict[str, Any]:
 
 
 def _accept_other_spellings(schema: dict[str, Any]) -> None:
-    """Add the aliases that the models take beside the published names."""
-    from airflow_jobs_plugin.spec.base import names_of
-    from airflow_jobs_plugin.spec.job import Configuration
-    from airflow_jobs_plugin.spec.payload import PayloadItem
-
+    """Add the spellings that the models take beside the published names."""
     definitions = schema.get("$defs", {})
-    for model, part in ((Job, schema), (Configuration, definitions["Configuration"])):
-        _alias(part, names_of(model), keep_required=True)
-    item = definitions["PayloadItem"]
-    _alias(item, names_of(PayloadItem), keep_required=False)
-    item["anyOf"] = [{"required": [name]} for name in ("api", "apiName", "api_name")]
+    parts = {"Job": schema, **definitions}
+    for model in _models(Model):
+        part = parts.get(model.__name__)
+        if part is None or "properties" not in part:
+            continue
+        spellings = names_of(model)
+        known = {spellings[name]: value for name, value in part["properties"].items() if name in spellings}
+        part["properties"] |= {s: known[name] for s, name in spellings.items() if name in known}
+        required = part.pop("required", [])
+        if needed := [sorted(s for s, name in spellings.items() if name == spellings[field]) for field in required]:
+            # Whichever spelling of it, a required field has to be there.
+            part["allOf"] = [{"anyOf": [{"required": [spelling]} for spelling in ways]} for ways in needed]
 
 
-def _alias(part: dict[str, Any], spellings: dict[str, str], *, keep_required: bool) -> None:
-    properties = part["properties"]
-    known = {spellings[name]: value for name, value in properties.items() if name in spellings}
-    for spelling, name in spellings.items():
-        if spelling not in properties and name in known:
-            properties[spelling] = known[name]
-    if not keep_required:
-        part.pop("required", None)
+def _models(base: type[Model]) -> Iterator[type[Model]]:
+    for model in base.__subclasses__():
+        yield model
+        yield from _models(model)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import binascii
+import json
 import re
+from base64 import b64decode
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 MASK = "***"
+#: Shorter values are left alone: masking every "1" would leave no message readable.
+SHORTEST_SECRET = 4
 
 _SENSITIVE = re.compile(
     r"pass(word|wd|phrase)|secret|token|api[-_]?key|access[-_]?key|private[-_]?key|authorization|credential|cookie",
     re.IGNORECASE,
 )
-_URL_KEYS = {"url", "proxy", "endpoint"}
+# User and password in front of a host, also without a scheme as proxies may be written, and in the middle of a text.
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@|^[^/@\s:]*:[^/@\s]*@")
+_QUERY_VALUE = re.compile(r"([?&;][^=&;#\s]*=)[^&;#\s]*")
 
 
 @lru_cache(maxsize=4096)
@@ -26,7 +34,7 @@ def masked(value: Any, key: str = "") -> Any:
     """A copy of a definition (or of a part of one, found under ``key``) that may be shown to anybody.
 
     Masked are the values of all ``headers``, of every field with a sensitive name, and user names, passwords
-    and query values in URLs and proxies. Takes and returns JSON values; never raises.
+    and query values in URLs, proxies and paths, wherever they stand. Takes and returns JSON values; never raises.
     """
     if isinstance(value, dict):
         if key == "headers":
@@ -37,18 +45,52 @@ def masked(value: Any, key: str = "") -> Any:
         }
     if isinstance(value, list):
         return [masked(inner, key) for inner in value]
-    if isinstance(value, str) and (key in _URL_KEYS or "://" in value):
-        return mask_url(value)
-    return value
+    return mask_url(value) if isinstance(value, str) else value
 
 
-def mask_url(url: str) -> str:
-    """The URL with its user, password and query values masked; a text that is no URL comes back as it is."""
+def mask_url(text: str) -> str:
+    """The text with user names, passwords and query values of URLs in it masked."""
+    if "@" in text:
+        text = _CREDENTIALS.sub(f"{MASK}@", text)
+    return _QUERY_VALUE.sub(rf"\1{MASK}", text) if "?" in text and "=" in text else text
+
+
+def secrets_in_url(url: str) -> list[str]:
+    """What of a URL, or of a path, is secret: user, password, and the values of the query."""
     try:
         parts = urlsplit(url)
+        user, password = parts.username or "", parts.password or ""
     except ValueError:
-        return MASK
-    host = parts.netloc.rpartition("@")
-    netloc = f"{MASK}@{host[2]}" if host[1] else parts.netloc
-    query = re.sub(r"=[^&]*", f"={MASK}", parts.query)
-    return urlunsplit((parts.scheme, netloc, parts.path, query, "")) if parts.scheme else url
+        return []
+    found = [unquote(user), unquote(password), f"{unquote(user)}:{unquote(password)}"]
+    return [value for value in (*found, *(value for _, value in parse_qsl(parts.query))) if value.strip(":")]
+
+
+class Redactor:
+    """Takes known secrets out of texts that others wrote, such as an error page that echoes the request."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        known: set[str] = set()
+        for secret in secrets:
+            # An echo may drop the scheme ("Bearer"), decode, escape, or percent-encode.
+            for form in (secret, *secret.split(), *_credentials(secret)):
+                known |= {form, json.dumps(form)[1:-1], quote(form), quote(form, safe="")}
+        # The longest first: a secret may contain another one.
+        self._known = sorted((k for k in known if len(k) >= SHORTEST_SECRET), key=len, reverse=True)
+
+    def __call__(self, text: str) -> str:
+        for secret in self._known:
+            text = text.replace(secret, MASK)
+        return text
+
+
+def _credentials(header: str) -> list[str]:
+    """User and password of a ``Basic`` authorization, together and the password alone."""
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() != "basic":
+        return []
+    try:
+        pair = b64decode(encoded, validate=True).decode("latin-1")
+    except (binascii.Error, ValueError):
+        return []
+    return [pair, pair.partition(":")[2]]

@@ -28,8 +28,10 @@ def check_http_url(url: str) -> str:
     """Return the URL if it is an absolute http(s) one; else raise ``ValueError``."""
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
+        host = parts.hostname or ""
+        # What cannot be a name on the network would only fail when the results are to be delivered.
+        usable = parts.scheme in ("http", "https") and bool(host.encode("idna")) and parts.port != 0
+    except ValueError:  # a UnicodeError is one
         usable = False
     if not usable or any(ord(c) <= 32 or ord(c) == 127 for c in url):
         raise ValueError("should be an absolute URL such as https://example.com/hook")

@@ -66,7 +66,7 @@ class _Loader(_Composer, BaseResolver):
         """Called by ``yaml.compose``; there is nothing to free."""
 
 
-# YAML 1.2's core schema, and merge keys.
+# YAML 1.2's core schema in decimal, and merge keys.
 for _tag, _pattern, _first in (
     (_BOOL, r"(?:true|True|TRUE|false|False|FALSE)", "tTfF"),
     (_INT, r"[-+]?[0-9]+", "-+0123456789"),
@@ -129,7 +129,7 @@ def _scalar(node: Any) -> Any:
             return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
     except ValueError as error:
         _fail(str(error).partition(";")[0], node)
-    if tag == _BOOL:
+    if tag == _BOOL and text.lower() in ("true", "false"):
         return text.lower() == "true"
     if tag == _NULL:
         return None
@@ -183,8 +183,8 @@ def parse_json(text: str) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         value = dict(pairs)
         if len(value) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for n, key in enumerate(keys) if key in keys[:n])
+            seen: set[str] = set()
+            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
             at = text.rfind(json.dumps(twice, ensure_ascii=False))
             raise DocumentError(f"the key {twice!r} is given twice", *_position(text, max(at, 0)))
         return value
@@ -209,8 +209,9 @@ def locator(text: str) -> Locate:
     """
     try:
         # JSON is YAML, but for tabs between tokens; inside JSON strings there are none.
+        _check_nesting(text)
         root = yaml.compose(text.replace("\t", " "), Loader=_Loader)  # type: ignore[arg-type]
-    except (yaml.YAMLError, RecursionError):
+    except (yaml.YAMLError, RecursionError, DocumentError):
         root = None
 
     def locate(path: Path) -> tuple[int, int]:
@@ -263,17 +264,22 @@ def _check_size(root: Any) -> None:
 
 
 def _check_nesting(text: str) -> None:
-    # The C composer recurses on the C stack: what is absurdly deep has to be refused before it gets there.
-    depth = 0
-    brackets = text.count("[") + text.count("{")
-    for match in re.finditer(r"[\[{\]}]", text) if brackets > 10 * MAX_NESTING else ():
-        depth += 1 if match[0] in "[{" else -1
-        if depth > 10 * MAX_NESTING:
-            raise DocumentError(f"nested deeper than {MAX_NESTING} levels", *_position(text, match.start()))
-    if text.count("- ") + text.count("? ") + text.count(": ") >= 100 and re.search(
-        r"(?m)^[ \t]*(?:[-?:] +){100}", text
-    ):
-        raise DocumentError(f"nested deeper than {MAX_NESTING} levels")
+    """Refuse what is absurdly deep before the composer sees it, which recurses on the C stack.
+
+    A level takes one of these signs, or a line that is indented further, of which a file cannot have many.
+    """
+    if sum(map(text.count, ("[", "{", "- ", "? "))) <= 10 * MAX_NESTING:
+        return
+    # Events come one by one, without recursion.
+    parser, depth = _Loader(text), 0
+    while parser.check_event():
+        event = parser.get_event()
+        if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
+            depth += 1
+            if depth > MAX_NESTING:
+                _fail(f"nested deeper than {MAX_NESTING} levels", event)
+        elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
+            depth -= 1
 
 
 def _fail(message: str, node: Any) -> NoReturn:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from airflow_jobs_plugin.errors import JobFileError
 from airflow_jobs_plugin.spec import Job, check_job_id, explain
 from airflow_jobs_plugin.store import documents
 from airflow_jobs_plugin.store.base import Loaded, StoredJob
+from airflow_jobs_plugin.store.reading import read_regular, shown
 
 SUFFIXES = (".job.yaml", ".job.yml", ".job.json")
 
@@ -70,7 +70,7 @@ class JobFiles:
             try:
                 stored = read(path)
             except JobFileErrors as errors:
-                loaded.faults[str(path)] = errors.faults
+                loaded.faults[shown(path)] = errors.faults
             else:
                 by_id.setdefault(stored.job.id, []).append(stored)
         for job_id, candidates in by_id.items():
@@ -104,7 +104,14 @@ def find(folder: Path) -> Iterator[Path]:
 
 
 def _walk(folder: Path) -> Iterator[str]:
-    for root, folders, names in os.walk(folder):
+    seen = set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        # Folders that are links count too; one that leads back to where it came from does not.
+        here = os.stat(root)
+        if (here.st_dev, here.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((here.st_dev, here.st_ino))
         folders[:] = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
         for name in names:
             if name.endswith(SUFFIXES) and name[0] != ".":
@@ -124,18 +131,21 @@ def stem(path: Path) -> str:
 
 def read(path: Path, data: bytes | None = None) -> StoredJob:
     """Read and validate one job file. Raises ``JobFileErrors`` with every fault and its place."""
+    if shown(path) != str(path):
+        message = "the file's name is not printable text in UTF-8; rename the file"
+        raise JobFileErrors([JobFileError(shown(path), message)])
     try:
         if data is None:
             data = _read_bytes(path)
         text = documents.decode(data)
         definition = documents.parse_json(text) if path.suffix == ".json" else documents.parse_yaml(text)
     except documents.DocumentError as error:
-        raise JobFileErrors([JobFileError(str(path), error.message, error.line, error.column)]) from None
+        raise JobFileErrors([JobFileError(shown(path), error.message, error.line, error.column)]) from None
     except OSError as error:
-        raise JobFileErrors([JobFileError(str(path), f"cannot be read: {error.strerror or error}")]) from None
+        raise JobFileErrors([JobFileError(shown(path), f"cannot be read: {error.strerror or error}")]) from None
     if not isinstance(definition, dict):
         kind = type(definition).__name__
-        raise JobFileErrors([JobFileError(str(path), f"a job file holds an object with fields, not a {kind}")])
+        raise JobFileErrors([JobFileError(shown(path), f"a job file holds an object with fields, not a {kind}")])
     return StoredJob(_validated(path, text, definition), definition, "CODE", str(path))
 
 
@@ -146,17 +156,22 @@ def lint(paths: list[Path]) -> Loaded:
     for path in paths:
         if path.is_dir():
             part = JobFiles(path).load_all()
+            if not part.jobs and not part.faults:
+                endings = ", ".join(SUFFIXES)
+                part.faults[shown(path)] = [
+                    JobFileError(shown(path), f"no job file in here; their names end in {endings}")
+                ]
         else:
             part = Loaded()
             if not path.name.endswith(SUFFIXES):
-                part.faults[str(path)] = [
-                    JobFileError(str(path), f"not a job file by its name, which ends in one of {', '.join(SUFFIXES)}")
+                part.faults[shown(path)] = [
+                    JobFileError(shown(path), f"not a job file by its name, which ends in one of {', '.join(SUFFIXES)}")
                 ]
             else:
                 try:
                     part.jobs.append(read(path))
                 except JobFileErrors as errors:
-                    part.faults[str(path)] = errors.faults
+                    part.faults[shown(path)] = errors.faults
         for stored in part.jobs:
             first = seen.setdefault(stored.job.id, stored.location)
             if first != stored.location:
@@ -169,21 +184,8 @@ def lint(paths: list[Path]) -> Loaded:
 
 
 def _read_bytes(path: Path | str) -> bytes:
-    # Without blocking, and regular files only: a pipe in the folder must not hang the scheduler's parsing.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(None, "not a regular file")
-        data = b""
-        # One byte more than is allowed, so that what is too large is seen to be.
-        while len(data) <= documents.MAX_FILE_BYTES and (
-            part := os.read(descriptor, documents.MAX_FILE_BYTES + 1 - len(data))
-        ):
-            data += part
-        return data
-    finally:
-        os.close(descriptor)
+    # One byte more than is allowed, so that what is too large is seen to be.
+    return read_regular(path, documents.MAX_FILE_BYTES + 1)
 
 
 def _validated(path: Path, text: str, definition: dict[str, Any]) -> Job:
@@ -193,14 +195,14 @@ def _validated(path: Path, text: str, definition: dict[str, Any]) -> Job:
             check_job_id(name)
         except ValueError as error:
             message = f"has no 'id', and its name gives none: {error}"
-            raise JobFileErrors([JobFileError(str(path), message)]) from None
+            raise JobFileErrors([JobFileError(shown(path), message)]) from None
         definition = {"id": name, **definition}
     try:
         return Job.model_validate(definition)
     except ValidationError as error:
         locate = documents.locator(text)
         raise JobFileErrors(
-            [JobFileError(str(path), str(fault), *locate(fault.path)) for fault in explain(error)]
+            [JobFileError(shown(path), str(fault), *locate(fault.path)) for fault in explain(error)]
         ) from None
 
 
@@ -209,4 +211,4 @@ def _at(path: Path, where: tuple[str | int, ...], message: str) -> JobFileError:
         line, column = documents.locator(path.read_text("utf-8-sig"))(where)
     except (OSError, ValueError):
         line, column = 1, 1
-    return JobFileError(str(path), message, line, column)
+    return JobFileError(shown(path), message, line, column)

@@ -57,7 +57,7 @@ def parse_body(data: bytes, content_type: str, status: int) -> Any:
     else:
         try:
             value = data.decode(charset)
-        except (UnicodeDecodeError, LookupError):
+        except (UnicodeError, LookupError):
             raise _invalid(
                 f"{len(data)} bytes of {kind or 'no content type'} are not text ({charset})", status
             ) from None
@@ -72,7 +72,7 @@ def excerpt(data: bytes, content_type: str) -> str:
     kind, charset = _media_type(content_type)
     try:
         text = data.decode(charset, "replace")
-    except LookupError:
+    except (UnicodeError, LookupError):
         text = data.decode("utf-8", "replace")
     if "json" in kind:
         try:

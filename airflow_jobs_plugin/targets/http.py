@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_jobs_plugin.errors import AttemptError, ConfigurationError
+from airflow_jobs_plugin.spec.secrets import secrets_in_url
 from airflow_jobs_plugin.spec.targets import HttpTarget
 from airflow_jobs_plugin.targets.base import Attempt, Caller, Limits, Result
 from airflow_jobs_plugin.targets.connection import Endpoint, Proxy, job_proxy, resolve
@@ -68,7 +69,8 @@ class _HttpCaller:
         except ConfigurationError as error:
             raise configuration_error(str(error)) from None
         call = build_call(self._spec, attempt)
-        exchange = _Exchange(endpoint, call, self._spec.headers, proxy, self._limits, self._connector)
+        hidden = secrets_in_url(self._spec.path)
+        exchange = _Exchange(endpoint, call, self._spec.headers, hidden, proxy, self._limits, self._connector)
         return await exchange.run(min(attempt.timeout, endpoint.total or attempt.timeout))
 
 
@@ -80,6 +82,7 @@ class _Exchange:
         endpoint: Endpoint,
         call: Call,
         headers: dict[str, str],
+        hidden: list[str],
         proxy: Proxy | None,
         limits: Limits,
         connector: aiohttp.BaseConnector,
@@ -87,6 +90,7 @@ class _Exchange:
         self._endpoint = endpoint
         self._call = call
         self._own = _merged(endpoint.headers, call, headers)
+        self._hidden = hidden
         self._proxy = proxy
         self._limits = limits
         self._connector = connector
@@ -97,15 +101,17 @@ class _Exchange:
     async def run(self, seconds: float) -> Result:
         """Make the call within ``seconds``. Raises ``AttemptError``."""
         deadline = asyncio.get_running_loop().time() + seconds
+        limit = asyncio.timeout_at(deadline)
         try:
-            async with asyncio.timeout_at(deadline):
+            async with limit:
                 return await self._run(deadline)
         except AttemptError:
             raise
-        except TimeoutError:
-            error = AttemptError("timeout", f"no answer within {seconds:g} s")
         except Exception as cause:
-            error = translated(cause, f"{self._call.method} {self._path}", self._redactor())
+            if limit.expired() and isinstance(cause, TimeoutError):
+                error = AttemptError("timeout", f"no answer within {seconds:g} s")
+            else:
+                error = translated(cause, f"{self._call.method} {self._path}", self._redactor())
         # Raised out here, so that no traceback shows the client's own errors: they carry URLs and headers.
         raise error
 
@@ -199,7 +205,7 @@ class _Exchange:
         secrets = [value for name, value in self._own.items() if name.lower() != "content-type"]
         if self._proxy and self._proxy.authorization:
             secrets.append(self._proxy.authorization)
-        return Redactor(secrets)
+        return Redactor([*secrets, *self._hidden])
 
 
 def _merged(connection: dict[str, str], call: Call, target: dict[str, str]) -> dict[str, str]:

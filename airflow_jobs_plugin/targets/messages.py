@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from base64 import b64encode
-from collections.abc import Iterable
-from urllib.parse import quote
 
 from airflow_jobs_plugin.errors import AttemptError
-from airflow_jobs_plugin.spec.secrets import MASK
+from airflow_jobs_plugin.spec.secrets import Redactor
 
-#: Shorter values are left alone: masking every "1" would leave no message readable.
-SHORTEST_SECRET = 4
+__all__ = ["Redactor", "basic_auth", "configuration_error", "one_line"]
 
 
 def one_line(text: str, limit: int = 300) -> str:
@@ -38,21 +34,3 @@ def basic_auth(login: str, password: str) -> str:
     except UnicodeEncodeError:
         raw = pair.encode()
     return "Basic " + b64encode(raw).decode()
-
-
-class Redactor:
-    """Takes known secrets out of texts that others wrote, such as an error page that echoes the request."""
-
-    def __init__(self, secrets: Iterable[str]) -> None:
-        known: set[str] = set()
-        for secret in secrets:
-            # An echo may drop the scheme ("Bearer"), escape, or percent-encode.
-            for form in (secret, *secret.split()):
-                known |= {form, json.dumps(form)[1:-1], quote(form), quote(form, safe="")}
-        # The longest first: a secret may contain another one.
-        self._known = sorted((k for k in known if len(k) >= SHORTEST_SECRET), key=len, reverse=True)
-
-    def __call__(self, text: str) -> str:
-        for secret in self._known:
-            text = text.replace(secret, MASK)
-        return text

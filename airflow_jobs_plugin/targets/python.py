@@ -51,8 +51,9 @@ class PythonCaller:
             pass
         # The function's own, to change as it likes: a later attempt gets what this one got.
         parameters = copy.deepcopy(attempt.parameters)
+        limit = asyncio.timeout(attempt.timeout)
         try:
-            async with asyncio.timeout(attempt.timeout):
+            async with limit:
                 if inspect.iscoroutinefunction(function):
                     value = await function(**parameters)
                 else:
@@ -61,7 +62,7 @@ class PythonCaller:
                     value = await value
         except TimeoutError as error:
             # The function may raise one of its own, which is no matter of the attempt's time.
-            if not isinstance(error.__cause__, asyncio.CancelledError):
+            if not limit.expired():
                 raise self._raised(name, error) from None
             raise AttemptError("timeout", f"{name} did not return within {attempt.timeout:g} s") from None
         except AttemptError:
@@ -91,6 +92,9 @@ class PythonCaller:
             raise self._raised(f"importing {module_name}", error) from None
         if not callable(function):
             raise _misconfigured(f"{name} is not a function")
+        # A pattern means the functions of its modules, not what these have imported from elsewhere.
+        if name not in self._limits.python_targets and getattr(function, "__module__", None) != module_name:
+            raise _misconfigured(f"{name} comes from another module; allow it by its full name if it is meant: {name}")
         return name, function
 
     def _raised(self, name: str, error: BaseException) -> AttemptError:
@@ -105,7 +109,11 @@ class PythonCaller:
             check_json(value)
         except ValueError as error:
             raise AttemptError("invalid-response", f"{name} returned what JSON cannot hold: {error}") from None
-        if len(json.dumps(value, ensure_ascii=False).encode()) > self._limits.max_result_bytes:
+        try:
+            text = json.dumps(value, ensure_ascii=False)
+        except ValueError as error:  # an integer of more digits than Python writes
+            raise AttemptError("invalid-response", f"{name} returned what JSON cannot hold: {error}") from None
+        if len(text.encode()) > self._limits.max_result_bytes:
             raise too_big(self._limits.max_result_bytes)
         return value
 

@@ -36,6 +36,18 @@ def report(airflow: AirflowStack, run: dict[str, Any]) -> dict[str, Any]:
     return airflow.xcom(run["dag_id"], run["dag_run_id"], "sink")
 
 
+def calling(airflow: AirflowStack, api: Api) -> list[int]:
+    """The task processes that have an open connection to the API."""
+    found = []
+    for child in psutil.Process(airflow.processes["scheduler"].pid).children(recursive=True):
+        try:
+            if any(c.raddr and c.raddr.port == api.port for c in child.net_connections(kind="tcp")):
+                found.append(child.pid)
+        except psutil.NoSuchProcess:
+            pass
+    return found
+
+
 def test_every_item_is_called_once_and_the_whole_run_is_delivered_once(
     jobs: Jobs, api: Api, receiver: WebhookReceiver, airflow: AirflowStack
 ) -> None:
@@ -366,7 +378,7 @@ def test_functions_run_where_the_configuration_allows_them(jobs: Jobs, airflow: 
     run = jobs.run("functions")
     assert run["state"] == "success"
     allowed, refused = outcomes(airflow, run, 2)
-    assert allowed["result"] == {"sum": 3}
+    assert json.loads(allowed["result"]) == {"sum": 3}
     assert (refused["error"], refused["attempts"]) == ("configuration-error", 1)
     assert "[jobs] python_targets" in refused["message"]
 
@@ -385,13 +397,7 @@ def test_an_item_whose_worker_is_killed_in_its_last_attempt_fails_without_anothe
     run_id = airflow.trigger("killed")
     airflow.client.wait_until("the call", lambda: 0 in api.calls_by_item("killed"), 60)
     time.sleep(0.5)
-    scheduler = psutil.Process(airflow.processes["scheduler"].pid)
-    # The process that has an open connection to the API is the task's.
-    victims = [
-        child.pid
-        for child in scheduler.children(recursive=True)
-        if any(c.raddr and c.raddr.port == api.port for c in child.net_connections(kind="tcp"))
-    ]
+    victims = calling(airflow, api)
     assert len(victims) == 1
     os.kill(victims[0], signal.SIGKILL)
     run = airflow.wait_for_run("killed", run_id)
@@ -400,6 +406,63 @@ def test_an_item_whose_worker_is_killed_in_its_last_attempt_fails_without_anothe
     assert (lost["status"], lost["error"]) == ("failed", "worker-lost")
     assert fine["status"] == "completed"
     assert len(api.calls_by_item("killed")[0]) == 1
+
+
+def test_a_worker_that_is_shut_down_costs_one_attempt(jobs: Jobs, api: Api, airflow: AirflowStack) -> None:
+    jobs.write("drained", payload=[{"api": "slow", "parameters": {"seconds": 4}, "retry": {"maximumAttempts": 2}}])
+    run_id = airflow.trigger("drained")
+    airflow.client.wait_until("the call", lambda: api.calls("drained"), 60)
+    time.sleep(0.5)
+    os.kill(calling(airflow, api)[0], signal.SIGTERM)
+    run = airflow.wait_for_run("drained", run_id)
+    assert run["state"] == "success"
+    assert [call.headers["x-attempt"] for call in api.calls("drained")] == ["1", "2"]
+    assert outcomes(airflow, run, 1)[0]["attempts"] == 2
+
+
+def test_results_and_parameters_arrive_as_they_are(
+    jobs: Jobs, api: Api, receiver: WebhookReceiver, airflow: AirflowStack
+) -> None:
+    odd = {"wei": 10**30, "__type": "dict", "__var": {"a": 1}, "__classname__": "x", "text": "ä\u2028</script>"}
+    jobs.write("odd", payload=[{"api": "echo", "parameters": odd}], sink=hook(receiver))
+    assert jobs.run("odd")["state"] == "success"
+    info = jobs.delivered("odd")[0].body["results"][0]["apiInfo"]
+    assert info["parameters"] == info["result"]["result"]["echo"] == odd
+
+
+def test_a_list_that_ended_before_it_was_expanded_closes_the_run(jobs: Jobs, airflow: AirflowStack) -> None:
+    jobs.write("cut-short", payload=[{"api": "echo"}, {"api": "echo"}])
+    airflow.client.unpause("cut-short", paused=True)
+    run_id = airflow.trigger("cut-short")
+    # The run waits, as its job is paused; its list is ended by hand before anything has happened.
+    airflow.api("PATCH", f"dags/cut-short/dagRuns/{run_id}/taskInstances/payload", json={"new_state": "failed"})
+    airflow.client.unpause("cut-short")
+    run = airflow.wait_for_run("cut-short", run_id)
+    assert run["state"] == "failed"
+    assert report(airflow, run)["failedRuns"] == 2
+
+
+def test_clearing_a_run_delivers_its_new_results_as_a_new_message(
+    jobs: Jobs, receiver: WebhookReceiver, airflow: AirflowStack
+) -> None:
+    jobs.write(
+        "second-chance",
+        payload=[{"api": "flaky", "parameters": {"failures": 1}}, {"api": "echo"}],
+        configuration={"retry": {"maximumAttempts": 1}},
+        sink=hook(receiver),
+    )
+    run = jobs.run("second-chance")
+    assert run["state"] == "failed"
+    airflow.api(
+        "POST",
+        "dags/second-chance/clearTaskInstances",
+        json={"dag_run_id": run["dag_run_id"], "only_failed": True, "dry_run": False, "reset_dag_runs": True},
+    )
+    airflow.client.wait_until("the second delivery", lambda: len(jobs.delivered("second-chance")) == 2, 60)
+    first, second = jobs.delivered("second-chance")
+    assert [d.body["projectJobRun"]["status"] for d in (first, second)] == ["FAILURE", "SUCCESS"]
+    assert first.headers["webhook-id"] != second.headers["webhook-id"]
+    assert airflow.wait_for_run("second-chance", run["dag_run_id"])["state"] == "success"
 
 
 def test_marking_an_item_failed_by_hand_hangs_up_within_seconds(jobs: Jobs, api: Api, airflow: AirflowStack) -> None:
@@ -413,13 +476,7 @@ def test_marking_an_item_failed_by_hand_hangs_up_within_seconds(jobs: Jobs, api:
         params={"map_index": 0},
         json={"new_state": "failed"},
     )
-    scheduler = psutil.Process(airflow.processes["scheduler"].pid)
-
-    def hung_up() -> bool:
-        children = scheduler.children(recursive=True)
-        return not any(c.raddr and c.raddr.port == api.port for p in children for c in p.net_connections(kind="tcp"))
-
-    airflow.client.wait_until("nobody calls any more", hung_up, 30)
+    airflow.client.wait_until("nobody calls any more", lambda: not calling(airflow, api), 30)
     assert time.monotonic() - before < 10
     assert airflow.wait_for_run("interrupted", run_id)["state"] == "failed"
     assert len(api.calls("interrupted")) == 1

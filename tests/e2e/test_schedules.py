@@ -93,6 +93,12 @@ def test_every_run_time_starts_one_run_over_a_pause_a_restart_and_an_edit(jobs: 
         assert part == run_times(schedule, part[0], part[-1]), name
 
 
+def wait_until_before_a_run_time(period: int, seconds: float) -> datetime:
+    """Sleep until some seconds before the next multiple of a period, and return that."""
+    time.sleep((period - seconds - time.time()) % period)
+    return datetime.fromtimestamp((time.time() // period + 1) * period, UTC)
+
+
 @pytest.mark.parametrize("how", ["one", "many"])
 def test_a_time_that_passed_while_the_job_was_paused_never_starts(
     how: str, jobs: Jobs, airflow: AirflowStack, receiver: WebhookReceiver
@@ -100,22 +106,44 @@ def test_a_time_that_passed_while_the_job_was_paused_never_starts(
     job_id = f"resting-{how}"
     schedule = {"intervals": [{"every": "20s"}], "jitter": "1s"}
     jobs.write(job_id, **WORK, schedule=schedule, sink={"type": "webhook", "url": f"{receiver.url}/hook"})
-    second = datetime.now(UTC).timestamp() % 20
-    time.sleep((16 - second) % 20)  # a few seconds before a run time
-    airflow.client.unpause(job_id, paused=True)
-    missed = datetime.fromtimestamp((time.time() // 20 + 1) * 20, UTC)
-    time.sleep(7)
-    if how == "one":
-        airflow.client.unpause(job_id)
-    else:
-        airflow.api("PATCH", "dags", params={"dag_id_pattern": job_id}, json={"is_paused": False})
-    airflow.client.wait_until("the next run", lambda: any(t > missed for t in started(airflow, job_id)), 60)
+    missed = wait_until_before_a_run_time(20, 4)
+    # Nobody parses meanwhile, so that the missed run is what Airflow has on record when the job is un-paused.
+    airflow.stop_component("dag-processor")
+    try:
+        airflow.client.unpause(job_id, paused=True)
+        time.sleep(7)
+        if how == "one":
+            airflow.client.unpause(job_id)
+        else:
+            airflow.api("PATCH", "dags", params={"dag_id_pattern": job_id}, json={"is_paused": False})
+        airflow.client.wait_until("the next run", lambda: any(t > missed for t in started(airflow, job_id)), 60)
+    finally:
+        airflow.start_component("dag-processor")
     found = started(airflow, job_id)
     assert missed not in found
     assert missed + timedelta(seconds=20) in found
     airflow.client.wait_until("its delivery", lambda: jobs.delivered(job_id), 30)
     assert jobs.delivered(job_id)[-1].body["projectJobRun"]["type"] == "SCHEDULED"
     airflow.client.unpause(job_id, paused=True)
+
+
+def test_a_parse_does_not_step_over_a_run_that_is_due(jobs: Jobs, airflow: AirflowStack) -> None:
+    jobs.write("due", **WORK, schedule={"intervals": [{"every": "40s"}]})
+    due = wait_until_before_a_run_time(40, 3)
+
+    def record() -> tuple[datetime, datetime]:
+        dag = airflow.api("GET", "dags/due")
+        return datetime.fromisoformat(dag["next_dagrun_run_after"]), datetime.fromisoformat(dag["last_parsed_time"])
+
+    assert record()[0] == due
+    airflow.stop_component("scheduler")  # nobody starts it
+    try:
+        airflow.client.wait_until("a parse after it fell due", lambda: record()[1] > due + timedelta(seconds=1), 40)
+        assert record()[0] == due
+    finally:
+        airflow.start_component("scheduler")
+        airflow.wait_healthy()
+        airflow.client.unpause("due", paused=True)
 
 
 def test_airflow_says_when_a_job_runs(jobs: Jobs, airflow: AirflowStack) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from airflow_jobs_plugin.errors import DefinitionError
-from airflow_jobs_plugin.run.items import item_id, plan_items, policy_of, unrunnable
+from airflow_jobs_plugin.run.items import item_id, parameters_of, plan_items, policy_of, unrunnable
 from airflow_jobs_plugin.spec import Job
 
 JOB = Job.model_validate(
@@ -22,7 +22,7 @@ JOB = Job.model_validate(
 
 def test_the_plan_fixes_effective_policies_and_time_outs() -> None:
     first, second = plan_items(JOB, None, 10)
-    assert (first["api"], first["parameters"], first["requestTimeout"]) == ("a", {"n": 1}, 30)
+    assert (first["api"], parameters_of(first), first["requestTimeout"]) == ("a", {"n": 1}, 30)
     assert policy_of(first).maximum_attempts == 4
     assert second["requestTimeout"] == 5
     assert (policy_of(second).maximum_attempts, policy_of(second).initial_interval) == (9, 1000)

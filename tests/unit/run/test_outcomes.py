@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -51,6 +52,17 @@ def test_the_state_has_the_last_word_on_an_outcome(
     assert (outcome["status"], outcome.get("error")) == (status, error)
 
 
+@pytest.mark.parametrize(
+    "value", [10**30, {"__type": "dict", "__var": {"a": 1}}, {"__classname__": "x", "__data__": 1}, [None, "ä", 1.5]]
+)
+def test_results_pass_through_airflows_serialization_as_they_are(value: Any) -> None:
+    from airflow.sdk.serde import deserialize, serialize
+
+    kept = json.loads(json.dumps(serialize(completed(0, 1, Result(value, 200)))))
+    (outcome,) = read_outcomes(context_with([deserialize(kept)]), {0: "success"}, 1)
+    assert outcome["result"] == value
+
+
 def test_messages_are_made_fit_for_databases() -> None:
     assert failed(0, 1, AttemptError("x", "a\0b\ud800c"))["message"] == "ab?c"
 
@@ -58,7 +70,7 @@ def test_messages_are_made_fit_for_databases() -> None:
 @pytest.mark.parametrize(
     ("total", "succeeded", "tolerated", "status"),
     [(10, 10, 0, "SUCCESS"), (10, 9, 0, "FAILURE"), (10, 9, 10, "COMPLETED"), (3, 2, 33.3, "FAILURE"),
-     (3, 2, 33.4, "COMPLETED"), (1, 0, 100, "COMPLETED")],
+     (3, 2, 33.4, "COMPLETED"), (1, 0, 100, "COMPLETED"), (1000, 677, 32.3, "COMPLETED"), (1000, 676, 32.3, "FAILURE")],
 )  # fmt: skip
 def test_a_run_succeeds_within_its_tolerance(total: int, succeeded: int, tolerated: float, status: str) -> None:
     assert Counts(total, succeeded).status(tolerated) == status

@@ -83,6 +83,30 @@ def test_refusals_say_what_was_answered_and_whether_to_try_again(
     assert len(receiver.ledger) == 1, "redirects are not followed"
 
 
+def test_an_answer_that_echoes_secrets_is_told_without_them(receiver: WebhookReceiver) -> None:
+    receiver.script([Reply(401, {"you_sent": "Bearer s3cr3t-token", "query": "hunter2", "plain": "s3cr3t-token"})])
+    with pytest.raises(DeliveryError) as caught:
+        hook(receiver, headers={"Authorization": "Bearer s3cr3t-token"}).deliver(delivery())
+    assert "answered 401" in str(caught.value)
+    assert "s3cr3t" not in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_headers_are_sent_once_whatever_their_case_and_ours_are_the_messages(receiver: WebhookReceiver) -> None:
+    own = {
+        "content-type": "text/plain",
+        "Webhook-ID": "mine",
+        "content-length": "1",
+        "user-agent": "ours",
+        "X-Team": "Café",
+    }
+    hook(receiver, headers=own).deliver(delivery())
+    (got,) = receiver.ledger.all()
+    assert (got.headers["content-type"], got.headers["webhook-id"]) == ("application/json", "msg_1")
+    assert got.headers["user-agent"] == "ours"
+    assert got.headers["x-team"] in ("Café", "Caf\xe9")
+
+
 def test_a_receiver_that_is_away_is_tried_again(receiver: WebhookReceiver) -> None:
     sink = hook(receiver)
     receiver.stop()

@@ -115,6 +115,7 @@ def test_aliases_of_the_platform_are_accepted() -> None:
         ({"configuration": {"toleratedFailurePercentage": 101}}, "configuration.toleratedFailurePercentage"),
         ({"sink": {"type": "fax"}}, "sink: needs a 'type' that is one of: webhook, s3"),
         ({"sink": {"type": "webhook", "url": "ftp://x/"}}, "sink.url: should be an absolute URL"),
+        ({"sink": {"type": "webhook", "url": "http://a..b/"}}, "sink.url: should be an absolute URL"),
         ({"sink": {"type": "webhook", "url": "http://a/", "headers": {"X": "a\r\nY: b"}}}, "sink.headers: the value"),
         ({"sink": {"type": "webhook", "url": "http://a/", "secret": "no base64"}}, "sink: the webhook secret"),
         ({"sink": {"type": "s3", "bucket": "abc", "accessKeyId": "k"}}, "sink: give both accessKeyId"),
@@ -174,8 +175,9 @@ def test_masking_hides_every_secret_and_nothing_else() -> None:
             "secret": "hunter2",
             "headers": {"Authorization": "Bearer hunter2"},
         },
-        "target": {"headers": {"X-Key": "hunter2"}},
-        "proxy": "http://me:hunter2@proxy:8080",
+        "target": {"headers": {"X-Key": "hunter2"}, "path": "/{api}?api_key=hunter2&v=1"},
+        "proxy": "me:hunter2@proxy:8080",
+        "auth_session": {"note": "see https://u:hunter2@h/ and jdbc:postgresql://u:hunter2@db/x"},
     }
     before = copy.deepcopy(definition)
     shown = masked(definition)
@@ -188,6 +190,13 @@ def test_masking_hides_every_secret_and_nothing_else() -> None:
 def test_an_item_is_named_by_api_and_parameters() -> None:
     assert item_name("list", {"page": 2, "filter": {"a": [1]}}) == 'list page=2 filter={"a":[1]}'
     assert item_name("login", {"user": "me", "password": "hunter2"}) == "login user=me password=***"
+    nested = {
+        "url": "https://b:hunter2@h/?t=hunter2",
+        "auth": {"in": {"password": "hunter2"}},
+        "l": [{"token": "hunter2"}],
+    }
+    assert "hunter2" not in item_name("a", nested)
+    assert item_name("mail", {"to": "me@example.com", "q": "a=b"}) == "mail to=me@example.com q=a=b"
     assert item_name("a", {"text": "two\nlines"}) == "a text=two lines"
     assert len(item_name("a", {"text": "x" * 5000})) == 200
 

@@ -39,9 +39,12 @@ def test_anchors_and_merge_keys_work() -> None:
         ("a: 1\n---\nb: 2", "a single document", (2, 1)),
         ("a: !!python/object:os.system x", "the tag !!python/object:os.system is not one", (1, 4)),
         ("a: \x01", "control characters", (1, 1)),
-        ("[" * 5000, "nested deeper", (1, 1001)),
-        ("- " * 50_000, "nested deeper", (1, 1)),
-        ("? " * 50_000, "nested deeper", (1, 1)),
+        ("[" * 5000, "nested deeper", (1, 101)),
+        ("- " * 50_000, "nested deeper", (1, 201)),
+        ("? " * 50_000, "nested deeper", (1, 201)),
+        ("# " + "]" * 400_000 + "\na: " + "[" * 390_000, "nested deeper", (2, 103)),
+        ("[ # ]\n" * 20_000, "nested deeper", (101, 1)),
+        ("a: !!bool yes", "the tag !!bool is not one", (1, 4)),
         ("a: " + "9" * 5000, "digits", (1, 4)),
         ("# nothing", "the file is empty", (1, 1)),
     ],
@@ -82,6 +85,14 @@ def test_what_is_no_json_is_refused_with_its_place(text: str, message: str, plac
     with pytest.raises(DocumentError, match=message) as caught:
         parse_json(text)
     assert (caught.value.line, caught.value.column) == place
+
+
+def test_a_repeated_key_among_very_many_is_found_at_once() -> None:
+    text = "{" + ", ".join(f'"k{n}": 1' for n in range(200_000)) + ', "k199999": 2}'
+    before = time.process_time()
+    with pytest.raises(DocumentError, match="the key 'k199999' is given twice"):
+        parse_json(text)
+    assert time.process_time() - before < 2
 
 
 def test_bytes_that_are_no_text_are_refused_with_their_place() -> None:

@@ -8,6 +8,7 @@ import pytest
 from airflow_jobs_plugin.errors import JobFileError
 from airflow_jobs_plugin.store import JobFiles, lint
 from airflow_jobs_plugin.store.files import find
+from airflow_jobs_plugin.store.neighbours import python_dag_ids
 
 GOOD = "payload:\n  - api: x\n"
 
@@ -71,6 +72,22 @@ def test_files_that_cannot_be_read_are_faults_and_not_crashes(folder: Path) -> N
     assert said["unreadable.job.yaml"].startswith("cannot be read: ")
     assert "its name gives none" in said["a b.job.yaml"]
     assert JobFiles(folder).load("nobody") is None
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.job.yaml", b"two\nlines.job.yaml"])
+def test_file_names_that_cannot_be_shown_are_faults_that_can(folder: Path, name: bytes) -> None:
+    (folder / os.fsdecode(name)).write_text("id: fine\n" + GOOD)
+    (fault,) = JobFiles(folder).load_all().all_faults()
+    assert "rename the file" in str(fault)
+    assert str(fault).isprintable()
+    str(fault).encode()
+
+
+def test_folders_that_are_links_count_and_loops_end(folder: Path) -> None:
+    write(folder, {"elsewhere/a.job.yaml": GOOD, "jobs/b.job.yaml": GOOD})
+    os.symlink(folder / "elsewhere", folder / "jobs" / "linked")
+    os.symlink(folder / "jobs", folder / "jobs" / "loop")
+    assert [stored.job.id for stored in JobFiles(folder / "jobs").load_all().jobs] == ["a", "b"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
@@ -140,3 +157,29 @@ def test_lint_reports_ids_that_several_given_files_share(folder: Path) -> None:
         ["the", "id", "'x'", "is"],
         ["not", "a", "job", "file"],
     ]
+
+
+def test_ids_of_python_dags_are_those_that_are_defined_and_not_those_that_are_mentioned(folder: Path) -> None:
+    write(
+        folder,
+        {
+            "a.py": """
+from airflow.sdk import DAG, dag
+# dag_id="mentioned"
+query = TaskInstance.filter(dag_id="mentioned")
+with DAG("first"): ...
+models.DAG(dag_id="second")
+@dag
+def third(): ...
+@dag(schedule=None)
+def fourth(): ...
+@dag(dag_id="fifth")
+def not_an_id(): ...
+""",
+            "broken.py": 'DAG("sixth"',
+        },
+    )
+    os.mkfifo(folder / "pipe.py")
+    wanted = {"mentioned", "first", "second", "third", "fourth", "fifth", "not_an_id", "sixth", "other"}
+    assert set(python_dag_ids(folder, wanted)) == {"first", "second", "third", "fourth", "fifth"}
+    assert python_dag_ids(folder, {"other"}) == {}

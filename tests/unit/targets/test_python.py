@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 import threading
 import time
@@ -61,11 +62,29 @@ def acme() -> Iterator[types.ModuleType]:
     def lazy(a: int) -> Any:
         return add_later(a, 1)
 
+    def large() -> str:
+        return "x" * 1000
+
     released = threading.Event()
 
     def stall() -> None:
         released.wait(30)
 
+    for function in (
+        add,
+        add_later,
+        shapes,
+        explode,
+        give_up,
+        weird,
+        own_timeout,
+        stall,
+        sold_out,
+        greedy,
+        lazy,
+        large,
+    ):
+        function.__module__ = "acme.jobs"
     module.__dict__.update(
         {
             f.__name__: f
@@ -73,7 +92,8 @@ def acme() -> Iterator[types.ModuleType]:
         },
         _private=add,
         constant=5,
-        large=lambda: "x" * 1000,
+        large=large,
+        getoutput=subprocess.getoutput,
     )
     sys.modules.update({"acme": package, "acme.jobs": module})
     yield module
@@ -112,6 +132,7 @@ async def test_tuples_become_lists_as_in_json() -> None:
         ("os:system", ALLOWED, "os:system is not allowed"),
         ("acme.jobs.sub:add", Limits(python_targets=("acme.jobs.*:*",)), "cannot be imported"),
         ("acme.jobs:missing", ALLOWED, "has no missing"),
+        ("acme.jobs:getoutput", ALLOWED, "comes from another module"),
         ("acme.jobs:constant", ALLOWED, "is not a function"),
         ("acme.jobs:_private", ALLOWED, "is private"),
         ("_acme:add", Limits(python_targets=("*",)), "is private"),
