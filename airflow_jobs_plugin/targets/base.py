@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -51,9 +50,3 @@ class Caller(Protocol):
     async def __call__(self, attempt: Attempt) -> Result:
         """Make one attempt. Raises ``AttemptError``; cancelling it cancels the call."""
         ...
-
-
-class OpenTarget(Protocol):
-    """Opens a target for any number of attempts: resolves its connection and keeps its session."""
-
-    def __call__(self) -> AbstractAsyncContextManager[Caller]: ...

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,18 @@ def test_lint_tells_what_would_only_fail_in_airflow(
 
 def test_the_example_job_files_are_without_fault() -> None:
     assert main(["lint", str(Path(__file__).parents[2] / "dags" / "jobs")]) == 0
+
+
+def test_the_job_files_of_the_readme_are_without_fault(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    blocks = [
+        textwrap.dedent(block) for block in re.findall(r"^ *```yaml\n(.*?)^ *```", readme, re.DOTALL | re.MULTILINE)
+    ]
+    assert len(blocks) == 2
+    for number, block in enumerate(blocks):
+        path = tmp_path / f"block-{number}.job.yaml"
+        path.write_text(block)
+        assert main(["lint", str(path)]) == 0, block
 
 
 def test_schema_prints_json_schema(capsys: pytest.CaptureFixture[str]) -> None:
