@@ -93,13 +93,6 @@ class Job(Model):
         check_items(self.configuration, self.payload, ("payload",))
         return self
 
-    @property
-    def most_attempts(self) -> int:
-        """Attempts of the item that may have the most."""
-        policy = self.configuration.retry
-        return max(item.retry.over(policy).maximum_attempts if item.retry else policy.maximum_attempts
-                   for item in self.payload)  # fmt: skip
-
 
 def check_items(configuration: Configuration, items: list[PayloadItem], loc: tuple[str | int, ...] = ()) -> None:
     """Check a payload list against the job that it is to run in. Raises ``ValidationError`` with all faults."""

@@ -70,4 +70,8 @@ class RetryOverride(Model):
         if not self.model_fields_set:
             return policy
         own = {name: value for name in self.model_fields_set if (value := getattr(self, name)) is not None}
-        return RetryPolicy.model_validate({**policy.model_dump(), **own})
+        merged = policy.model_copy(update=own)
+        # Each value has been checked already; whether they agree has not.
+        if merged.maximum_interval is not None and merged.maximum_interval < merged.initial_interval:
+            RetryPolicy.model_validate(merged.model_dump())
+        return merged

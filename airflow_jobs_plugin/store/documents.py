@@ -62,6 +62,22 @@ class _Loader(_Composer, BaseResolver):
         _Composer.__init__(self, stream)
         BaseResolver.__init__(self)
 
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
+        """The tag of a node that has none written. PyYAML's own does the same, and much that is not used here."""
+        if kind is yaml.ScalarNode:
+            if implicit[0]:
+                for tag, pattern in self.yaml_implicit_resolvers.get(value[:1], ()):
+                    if pattern.match(value):
+                        return tag
+            return _STR
+        return _SEQ if kind is yaml.SequenceNode else _MAP
+
+    def descend_resolver(self, current_node: Any, current_index: Any) -> None:
+        """Called for every node; there are no tags by path."""
+
+    def ascend_resolver(self) -> None:
+        """Called for every node; there are no tags by path."""
+
     def dispose(self) -> None:
         """Called by ``yaml.compose``; there is nothing to free."""
 
@@ -85,14 +101,14 @@ for _tag, _pattern, _first in (
 
 def _value(node: Any, depth: int = 0) -> Any:
     """What a node stands for. Raises ``DocumentError``."""
-    tag = node.tag
-    if isinstance(node, yaml.ScalarNode):
+    tag, kind = node.tag, type(node)
+    if kind is yaml.ScalarNode:
         return node.value if tag == _STR else _scalar(node)
     if depth > MAX_NESTING:
         _fail(f"nested deeper than {MAX_NESTING} levels", node)
-    if isinstance(node, yaml.SequenceNode) and tag == _SEQ:
+    if kind is yaml.SequenceNode and tag == _SEQ:
         return [_value(item, depth + 1) for item in node.value]
-    if not isinstance(node, yaml.MappingNode) or tag != _MAP:
+    if kind is not yaml.MappingNode or tag != _MAP:
         _fail(f"the tag {tag.replace('tag:yaml.org,2002:', '!!')} is not one of a job file; leave it out", node)
     values: dict[Any, Any] = {}
     merged: dict[Any, Any] = {}
@@ -100,7 +116,7 @@ def _value(node: Any, depth: int = 0) -> Any:
         if key_node.tag == _MERGE:
             merged = _merged(value_node, depth) | merged
             continue
-        key = _value(key_node, depth + 1)
+        key = key_node.value if key_node.tag == _STR else _value(key_node, depth + 1)
         if isinstance(key, (list, dict)):
             _fail("a key should be a string", key_node)
         if key in values:

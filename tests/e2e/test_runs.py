@@ -430,18 +430,6 @@ def test_results_and_parameters_arrive_as_they_are(
     assert info["parameters"] == info["result"]["result"]["echo"] == odd
 
 
-def test_a_list_that_ended_before_it_was_expanded_closes_the_run(jobs: Jobs, airflow: AirflowStack) -> None:
-    jobs.write("cut-short", payload=[{"api": "echo"}, {"api": "echo"}])
-    airflow.client.unpause("cut-short", paused=True)
-    run_id = airflow.trigger("cut-short")
-    # The run waits, as its job is paused; its list is ended by hand before anything has happened.
-    airflow.api("PATCH", f"dags/cut-short/dagRuns/{run_id}/taskInstances/payload", json={"new_state": "failed"})
-    airflow.client.unpause("cut-short")
-    run = airflow.wait_for_run("cut-short", run_id)
-    assert run["state"] == "failed"
-    assert report(airflow, run)["failedRuns"] == 2
-
-
 def test_clearing_a_run_delivers_its_new_results_as_a_new_message(
     jobs: Jobs, receiver: WebhookReceiver, airflow: AirflowStack
 ) -> None:
