@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from calendar import timegm
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from airflow_jobs_plugin.spec import Schedule
@@ -23,7 +23,8 @@ _MILLISECOND = timedelta(milliseconds=1)
 _FIRST = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND
 _LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND
 
-Search = Callable[[int], int | None]
+#: So many run times in a row that ``skip`` takes out are taken for all of them: nobody waits for a search of years.
+MOST_SKIPPED = 500_000
 
 
 def next_after(schedule: Schedule, after: datetime) -> datetime | None:
@@ -93,9 +94,11 @@ class Recurrence:
         self._end = _LAST if schedule.end_at is None else _milliseconds(schedule.end_at)
 
     def next(self, after: int) -> int | None:
-        """The first run time after ``after``, or None."""
+        """The first run time after ``after``, or None; also None after ``MOST_SKIPPED`` that are skipped."""
         after = max(after, self._start - 1)
-        while after < self._end:
+        for _ in range(MOST_SKIPPED):
+            if after >= self._end:
+                return None
             found = self._next(after)
             if found is None or found > self._end:
                 return None
@@ -105,9 +108,11 @@ class Recurrence:
         return None
 
     def previous(self, before: int) -> int | None:
-        """The last run time before ``before``, or None."""
+        """The last run time before ``before``, or None; also None after ``MOST_SKIPPED`` that are skipped."""
         before = min(before, self._end + 1)
-        while before > self._start:
+        for _ in range(MOST_SKIPPED):
+            if before <= self._start:
+                return None
             found = self._previous(before)
             if found is None or found < self._start:
                 return None

@@ -70,7 +70,7 @@ def parse_duration(value: int | str) -> int:
     else:
         raise ValueError(f"a {type(value).__name__} is not a duration; {_EXPECTED}")
     if abs(milliseconds) > MAX_DURATION:
-        raise ValueError(f"the duration is out of bounds: at most {MAX_DURATION} ms (about 285,000 years)")
+        raise ValueError(f"{str(value)[:40]} is out of bounds: at most {MAX_DURATION} ms (about 285,000 years)")
     return milliseconds
 
 

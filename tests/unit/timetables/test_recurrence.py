@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,14 @@ def test_bounds_are_inclusive() -> None:
 )
 def test_what_never_fires_is_found_out_at_once(fields: dict) -> None:
     assert next_after(schedule(**fields), at("2026-01-01T00:00:00Z")) is None
+
+
+def test_a_search_for_what_skip_takes_out_altogether_ends() -> None:
+    halves = [{"hour": {"start": 0, "end": 11}, "minute": "*"}, {"hour": {"start": 12, "end": 23}, "minute": "*"}]
+    before = time.process_time()
+    for fields in ({"intervals": [{"every": "1m"}]}, {"calendars": [{"hour": "*", "minute": "*"}]}):
+        assert next_after(schedule(**fields, skip=halves), at("2026-01-01T00:00:00Z")) is None
+    assert time.process_time() - before < 20
 
 
 def test_the_sparsest_calendar_is_found_decades_away() -> None:
