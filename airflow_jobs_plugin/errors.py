@@ -13,8 +13,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 
 class JobsError(Exception):
     """Root of the tree: catch this to catch everything that this package raises on purpose."""
@@ -55,10 +53,6 @@ class AttemptError(JobsError):
         self.message = message
         self.status_code = status_code
         self.retriable = retriable
-
-    def as_dict(self) -> dict[str, Any]:
-        """The error as results and sinks carry it: ``{"code", "message", "statusCode"}``."""
-        return {"code": self.code, "message": self.message, "statusCode": self.status_code}
 
 
 class ItemFailedError(AttemptError):

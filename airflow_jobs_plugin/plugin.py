@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
-from airflow_jobs_plugin import preload
+from airflow_jobs_plugin import listener
 from timetables.job import JobTimetable
 
 
@@ -15,7 +15,7 @@ class JobsPlugin(AirflowPlugin):
     """The jobs plugin."""
 
     name = "airflow_jobs"
-    listeners = [preload]
+    listeners = [listener]
     timetables = [JobTimetable]
 
     @classmethod

@@ -1,17 +1,13 @@
 """Imports what payload items need, once, in the process that forks the workers.
 
-A listener: Airflow tells it when a component starts. LocalExecutor forks its workers from the scheduler after
-that, and every task process from a worker, so each item finds these modules loaded instead of spending about
-a second on them.
+Called when a component starts. LocalExecutor forks its workers from the scheduler after that, and every task process
+from a worker, so each item finds these modules loaded instead of spending about a second on them.
 """
 
 from __future__ import annotations
 
 import importlib
 import logging
-from typing import Any
-
-from airflow.listeners import hookimpl
 
 from airflow_jobs_plugin import settings
 
@@ -36,12 +32,8 @@ MODULES = (
 )
 
 
-@hookimpl
-def on_starting(component: Any) -> None:
-    """Called with the component's job, or in a task's process with a marker that has no job type."""
-    if getattr(component, "job_type", None) is None and type(component).__name__ != "Job":
-        return
-    _forget_missed_runs()
+def preload() -> None:
+    """Import ``MODULES``, unless ``[jobs] preload`` says no. What cannot be imported is logged and left out."""
     if not settings.switch("preload"):
         return
     for name in MODULES:
@@ -49,16 +41,3 @@ def on_starting(component: Any) -> None:
             importlib.import_module(name)
         except Exception:
             log.warning("Could not load %s ahead of the workers; items will load it themselves", name, exc_info=True)
-
-
-def _forget_missed_runs() -> None:
-    from airflow.utils.session import create_session
-
-    from airflow_jobs_plugin.control import next_runs
-
-    next_runs.install()
-    try:
-        with create_session() as session:
-            next_runs.forget_missed(session)
-    except Exception:
-        log.warning("Could not look for runs that were missed", exc_info=True)
