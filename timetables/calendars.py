@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date
+from typing import Protocol
 
 from airflow_jobs_plugin.spec import Calendar
 from airflow_jobs_plugin.spec.schedule import FIRST_YEAR, LAST_YEAR
+from timetables.blocks import Block
 from timetables.zones import DAY, FARTHEST, Offsets
 
 _EPOCH = date(1970, 1, 1).toordinal()
 _YEARS = range(FIRST_YEAR, LAST_YEAR + 1)
 #: Day numbers of every 1st of January, one more than there are years.
 _NEW_YEAR = [date(year, 1, 1).toordinal() - _EPOCH for year in (*_YEARS, LAST_YEAR + 1)]
+#: The first day that calendars know, and a bit for each.
+FIRST_DAY = _NEW_YEAR[0]
+ALL_DATES = (1 << _NEW_YEAR[-1] - _NEW_YEAR[0]) - 1
 _LENGTHS = ((31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31), (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31))
 _MONTH_STARTS = tuple(tuple(sum(lengths[:month]) for month in range(12)) for lengths in _LENGTHS)
 #: A span is long if the zone's next change cannot bring back a clock time of before it.
@@ -43,22 +48,21 @@ def _behind(values: Iterable[int], size: int) -> list[int]:
     return table
 
 
+class Clock(Protocol):
+    """Times on a plain clock that can be searched."""
+
+    def next(self, clock: int) -> int | None:
+        """The least one that is at least ``clock``."""
+
+    def previous(self, clock: int) -> int | None:
+        """The greatest one that is at most ``clock``."""
+
+
 class ClockCalendar:
     """The matches of a calendar on a plain clock."""
 
     def __init__(self, calendar: Calendar) -> None:
-        self._sets = tuple(
-            frozenset(values)
-            for values in (
-                calendar.year,
-                calendar.month,
-                calendar.day_of_month,
-                calendar.day_of_week,
-                calendar.hour,
-                calendar.minute,
-                calendar.second,
-            )
-        )
+        self._times = calendar.second, calendar.minute, calendar.hour
         self._hours = _ahead(calendar.hour, 24), _behind(calendar.hour, 24)
         self._minutes = _ahead(calendar.minute, 60), _behind(calendar.minute, 60)
         self._seconds = _ahead(calendar.second, 60), _behind(calendar.second, 60)
@@ -68,9 +72,16 @@ class ClockCalendar:
         self._next_year = _ahead((year - FIRST_YEAR for year, masks in self._dates.items() if masks), len(_YEARS))
         self._last_year = _behind((year - FIRST_YEAR for year, masks in self._dates.items() if masks), len(_YEARS))
 
-    def covers(self, other: ClockCalendar) -> bool:
-        """Whether every match of the other is one of this."""
-        return all(theirs <= ours for ours, theirs in zip(self._sets, other._sets, strict=True))
+    def block(self) -> Block:
+        """The same as dates and times of day."""
+        dates = 0
+        for year, masks in self._dates.items():
+            if masks:
+                starts = _MONTH_STARTS[_leap(year - FIRST_YEAR)]
+                days = sum(mask << start for mask, start in zip(masks, starts, strict=True))
+                dates |= days << _NEW_YEAR[year - FIRST_YEAR] - FIRST_DAY
+        second, minute, hour = (_bits(values) for values in self._times)
+        return dates, _spread(_spread(second, minute, 60), hour, 3600)
 
     @staticmethod
     def _masks(calendar: Calendar) -> dict[int, list[int]]:
@@ -84,7 +95,7 @@ class ClockCalendar:
         by_year = {}
         for year in calendar.year:
             index = year - FIRST_YEAR
-            leap = _NEW_YEAR[index + 1] - _NEW_YEAR[index] - 365
+            leap = _leap(index)
             # 1970-01-01 was a Thursday, 4.
             kind = leap, (_NEW_YEAR[index] + 4) % 7
             masks = kinds.get(kind)
@@ -114,29 +125,6 @@ class ClockCalendar:
         if found is None:
             return None
         return found * DAY + (behind if found == day else self._last)
-
-    def next_other(self, clock: int) -> int:
-        """For a ``clock`` that matches: a later one before which everything matches, and that may not match."""
-        seconds, minutes, hours = self._sets[6], self._sets[5], self._sets[4]
-        second = clock % 60
-        if len(seconds) < 60:
-            while second in seconds:
-                clock += 1
-                second = clock % 60
-                if second == 0:
-                    break  # another minute, which may not match at all
-            return clock
-        clock += 60 - second
-        if len(minutes) < 60:
-            while clock // 60 % 60 in minutes and clock % 3600:
-                clock += 60
-            return clock
-        clock += -clock % 3600
-        if len(hours) < 24:
-            while clock // 3600 % 24 in hours and clock % DAY:
-                clock += 3600
-            return clock
-        return clock + -clock % DAY
 
     def matches(self, clock: int) -> bool:
         """Whether the clock time is a match."""
@@ -219,11 +207,23 @@ class ClockCalendar:
 
 def _first_of(year: int, month: int) -> int:
     index = year - FIRST_YEAR
-    leap = _NEW_YEAR[index + 1] - _NEW_YEAR[index] - 365
-    return _NEW_YEAR[index] + _MONTH_STARTS[leap][month]
+    return _NEW_YEAR[index] + _MONTH_STARTS[_leap(index)][month]
 
 
-def next_instant(calendar: ClockCalendar, zone: Offsets, instant: int) -> int | None:
+def _leap(index: int) -> int:
+    return _NEW_YEAR[index + 1] - _NEW_YEAR[index] - 365
+
+
+def _bits(values: Iterable[int]) -> int:
+    return sum(1 << value for value in values)
+
+
+def _spread(pattern: int, at: int, size: int) -> int:
+    """The pattern at each multiple of ``size`` whose bit is set."""
+    return sum(pattern << n * size for n in range(at.bit_length()) if at >> n & 1)
+
+
+def next_instant(calendar: Clock, zone: Offsets, instant: int) -> int | None:
     """The least instant, at least ``instant``, at which the zone's clock matches.
 
     Goes from span to span of constant offset: a clock time that is left out is in no span, one that comes twice
@@ -243,7 +243,7 @@ def next_instant(calendar: ClockCalendar, zone: Offsets, instant: int) -> int | 
             instant = end
 
 
-def previous_instant(calendar: ClockCalendar, zone: Offsets, instant: int) -> int | None:
+def previous_instant(calendar: Clock, zone: Offsets, instant: int) -> int | None:
     """The greatest instant, at most ``instant``, at which the zone's clock matches."""
     while True:
         start, _, offset = zone.span(instant)

@@ -15,6 +15,8 @@ from timetables.recurrence import delay, next_after
 #: A run time that has just passed is still due if the run before it started this recently: a scheduler that is
 #: a little late with a dense schedule is not an outage.
 LATENESS = timedelta(seconds=10)
+#: Airflow's column holds no more characters; PostgreSQL would refuse the DAG, and every other of its file with it.
+LONGEST_DESCRIPTION = 1000
 
 
 def now() -> datetime:
@@ -36,7 +38,10 @@ class JobTimetable(Timetable):
         self.job_id = job_id
         self._written = schedule
         self.schedule = Schedule.model_validate(schedule)
-        self.description = describe(self.schedule)
+        description = describe(self.schedule)
+        if len(description) > LONGEST_DESCRIPTION:
+            description = description[: LONGEST_DESCRIPTION - 1] + "…"
+        self.description = description
 
     @property
     def summary(self) -> str:

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from airflow_jobs_plugin.spec import Schedule
-from timetables.calendars import ClockCalendar, next_instant, previous_instant
+from timetables.blocks import Blocks, SkippedInterval, subtract
+from timetables.calendars import ALL_DATES, FIRST_DAY, Clock, ClockCalendar, next_instant, previous_instant
 from timetables.zones import offsets
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -23,7 +24,8 @@ _MILLISECOND = timedelta(milliseconds=1)
 _FIRST = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND
 _LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND
 
-#: So many run times in a row that ``skip`` takes out are taken for all of them: nobody waits for a search of years.
+#: What is left of a schedule that skips is known before the search, unless its skips overlap in more than
+#: ``blocks.MOST_BLOCKS`` ways. Then so many run times in a row that are skipped are taken for all of them.
 MOST_SKIPPED = 500_000
 
 
@@ -82,19 +84,31 @@ _known: OrderedDict[int, tuple[Schedule, Recurrence]] = OrderedDict()
 
 
 class Recurrence:
-    """A schedule's run times in milliseconds since the epoch."""
+    """A schedule's run times in milliseconds since the epoch.
+
+    With ``skip``, they lie in the years that calendars know.
+    """
 
     def __init__(self, schedule: Schedule) -> None:
         self._zone = offsets(schedule.timezone)
-        self._skip = [ClockCalendar(calendar) for calendar in schedule.skip]
-        calendars = [ClockCalendar(calendar) for calendar in schedule.calendars]
-        self._calendars = [c for c in calendars if not any(skip.covers(c) for skip in self._skip)]
-        self._intervals = [(interval.every, interval.offset) for interval in schedule.intervals]
         self._start = _FIRST if schedule.start_at is None else _milliseconds_up(schedule.start_at)
         self._end = _LAST if schedule.end_at is None else _milliseconds(schedule.end_at)
+        self._skip = [ClockCalendar(calendar) for calendar in schedule.skip]
+        self._calendars: list[Clock] = [ClockCalendar(calendar) for calendar in schedule.calendars]
+        self._intervals = [(interval.every, interval.offset) for interval in schedule.intervals]
+        self._skipped_intervals: list[SkippedInterval] = []
+        if self._skip:
+            taken = [skip.block() for skip in self._skip]
+            left = [subtract([ClockCalendar(calendar).block()], taken) for calendar in schedule.calendars]
+            self._calendars = [Blocks(blocks, FIRST_DAY) for blocks in left if blocks]
+            self._skipped_intervals = [
+                SkippedInterval(every, offset, self._zone, taken, ALL_DATES, FIRST_DAY)
+                for every, offset in self._intervals
+            ]
+            self._intervals = []
 
     def next(self, after: int) -> int | None:
-        """The first run time after ``after``, or None; also None after ``MOST_SKIPPED`` that are skipped."""
+        """The first run time after ``after``, or None."""
         after = max(after, self._start - 1)
         for _ in range(MOST_SKIPPED):
             if after >= self._end:
@@ -102,13 +116,13 @@ class Recurrence:
             found = self._next(after)
             if found is None or found > self._end:
                 return None
-            if not self._skip or (clear := self._clear_after(found)) == found:
+            if not self._skips(found):
                 return found
-            after = clear - 1
+            after = found
         return None
 
     def previous(self, before: int) -> int | None:
-        """The last run time before ``before``, or None; also None after ``MOST_SKIPPED`` that are skipped."""
+        """The last run time before ``before``, or None."""
         before = min(before, self._end + 1)
         for _ in range(MOST_SKIPPED):
             if before <= self._start:
@@ -116,7 +130,7 @@ class Recurrence:
             found = self._previous(before)
             if found is None or found < self._start:
                 return None
-            if not self._skip or self._clear_after(found) == found:
+            if not self._skips(found):
                 return found
             before = found
         return None
@@ -127,6 +141,10 @@ class Recurrence:
             found = ((after - offset) // every + 1) * every + offset
             if best is None or found < best:
                 best = found
+        for interval in self._skipped_intervals:
+            tick = interval.next(after)
+            if tick is not None and (best is None or tick < best):
+                best = tick
         second = after // 1000 + 1
         for calendar in self._calendars:
             instant = next_instant(calendar, self._zone, second)
@@ -140,6 +158,10 @@ class Recurrence:
             found = ((before - 1 - offset) // every) * every + offset
             if best is None or found > best:
                 best = found
+        for interval in self._skipped_intervals:
+            tick = interval.previous(before)
+            if tick is not None and (best is None or tick > best):
+                best = tick
         second = (before - 1) // 1000
         for calendar in self._calendars:
             instant = previous_instant(calendar, self._zone, second)
@@ -147,14 +169,12 @@ class Recurrence:
                 best = instant * 1000
         return best
 
-    def _clear_after(self, at: int) -> int:
-        """``at`` if it is not skipped; else a later time before which all is skipped."""
+    def _skips(self, at: int) -> bool:
+        if not self._skip:
+            return False
         second = at // 1000
-        _, end, offset = self._zone.span(second)
-        for skip in self._skip:
-            if skip.matches(second + offset):
-                return min(skip.next_other(second + offset) - offset, end) * 1000
-        return at
+        clock = second + self._zone.span(second)[2]
+        return any(skip.matches(clock) for skip in self._skip)
 
 
 def _milliseconds(instant: datetime) -> int:

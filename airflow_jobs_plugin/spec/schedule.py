@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time
+from datetime import MAXYEAR, UTC, date, datetime, time
 from functools import lru_cache
 from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
@@ -103,16 +103,24 @@ def _is_decimal(text: str) -> bool:
 
 
 def _schema(field: _Field) -> WithJsonSchema:
+    # Names are for the models: patterns of JSON Schema know no "any case".
+    text = r"^([+-]?[0-9]{1,18}|\*|\s*[A-Za-z]{3,9}\s*)$" if field.names else r"^([+-]?[0-9]{1,18}|\*)$"
     single: list[dict[str, Any]] = [
         {"type": "integer", "minimum": field.low, "maximum": field.high},
-        {"type": "string"},
+        {"type": "string", "pattern": text},
     ]
     bounded = {
         "type": "object",
         "properties": {
             "start": {"anyOf": single},
-            "end": {"anyOf": single},
-            "step": {"type": "integer", "minimum": 1},
+            "end": {"anyOf": [*single, {"type": "null"}]},
+            "step": {
+                "anyOf": [
+                    {"type": "integer", "minimum": 1},
+                    {"type": "string", "pattern": "^[+]?[0-9]{1,18}$"},
+                    {"type": "null"},
+                ]
+            },
         },
         "required": ["start"],
         "additionalProperties": False,
@@ -140,9 +148,9 @@ class Calendar(Model):
     """Instants at which the clock in the schedule's zone shows the given fields; all of them have to match.
 
     A value is ``"*"``, a number or a name, ``{start, end?, step?}`` (both ends included), or a list of these.
-    In the model each field is the sorted tuple of the numbers that it matches.
     """
 
+    # In the model each field is the sorted tuple of the numbers that it matches.
     year: Year = tuple(range(FIRST_YEAR, LAST_YEAR + 1))
     """2000 to 2100. Default: every year."""
     month: Month = tuple(range(1, 13))
@@ -189,8 +197,10 @@ def _list(value: Any) -> Any:
     return [] if value is None else value
 
 
-Intervals = Annotated[list[Interval], BeforeValidator(_list), Field(max_length=1000)]
-Calendars = Annotated[list[Calendar], BeforeValidator(_list), Field(max_length=1000)]
+_Intervals = Annotated[list[Interval], Field(max_length=1000)]
+_Calendars = Annotated[list[Calendar], Field(max_length=1000)]
+Intervals = Annotated[_Intervals, BeforeValidator(_list, json_schema_input_type=_Intervals | None)]
+Calendars = Annotated[_Calendars, BeforeValidator(_list, json_schema_input_type=_Calendars | None)]
 
 
 class Schedule(Model):
@@ -240,8 +250,14 @@ class Schedule(Model):
             if instant is not None:
                 if instant.tzinfo is None:
                     instant = instant.replace(tzinfo=local)
+                try:
+                    instant = instant.astimezone(UTC)
+                except OverflowError:
+                    raise ValueError(f"{instant.isoformat()} is before the year 1 or after the year 9999") from None
                 # Frozen for everybody else: instants leave this model in UTC.
-                object.__setattr__(self, name, instant.astimezone(UTC))
+                object.__setattr__(self, name, instant)
+        if self.start_at is not None and self.start_at.year == MAXYEAR:
+            raise ValueError(f"startAt ({self.start_at.isoformat()}) is too late for anything to run")
         if self.start_at is not None and self.end_at is not None and self.end_at < self.start_at:
             raise ValueError(f"endAt ({self.end_at.isoformat()}) is before startAt ({self.start_at.isoformat()})")
         return self
