@@ -1,4 +1,4 @@
-"""``airflow-jobs``: lint, schema, next, demo. Starts without importing Airflow."""
+"""``airflow-jobs``: lint, schema, next, demo, and jobs over REST. Starts without importing Airflow."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from airflow_jobs_plugin import __version__
+from airflow_jobs_plugin.remote import arguments as remote
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--keep", action="store_true", help="leave Airflow up afterwards, until Ctrl-C")
     demo.set_defaults(run=_demo)
+
+    remote.add(commands)
     return parser
 
 

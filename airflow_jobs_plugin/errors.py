@@ -8,7 +8,12 @@
     ├── ConfigurationError                    the set-up is wrong: a connection, a setting, an allow-list
     ├── AttemptError                          one attempt of a payload item failed
     │   └── ItemFailedError                   the item has failed for good
-    └── DeliveryError                         a sink could not deliver
+    ├── DeliveryError                         a sink could not deliver
+    ├── RemoteError                           an Airflow elsewhere cannot be reached, or refused
+    └── RequestError                          what was asked for cannot be done
+        ├── NotFoundError                     ... there is no such job, run or item
+        ├── ConflictError                     ... not in the state that it is in
+        └── ChangedError                      ... somebody else has changed it meanwhile
 """
 
 from __future__ import annotations
@@ -78,3 +83,44 @@ class DeliveryError(JobsError):
         self.status_code = status_code
         self.retriable = retriable
         self.retry_after = retry_after
+
+
+class RemoteError(JobsError):
+    """An Airflow elsewhere cannot be reached over its REST API, or refused what it was asked.
+
+    Attributes: ``status`` (of the answer; None: there was none), ``code`` (the API's short name of the reason),
+    ``details`` (the single faults of what was sent, each as path and message).
+    """
+
+    def __init__(
+        self, message: str, status: int | None = None, code: str = "", details: list[tuple[str, str]] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.details = details or []
+
+    @property
+    def passing(self) -> bool:
+        """Whether it may be over in a moment, as when the API server starts again."""
+        return self.status is None or self.status >= 500
+
+
+class RequestError(JobsError):
+    """What was asked for cannot be done. ``code`` is a stable short name of the reason."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class NotFoundError(RequestError):
+    """There is no such job, run or item."""
+
+
+class ConflictError(RequestError):
+    """The thing is not in a state in which this can be done."""
+
+
+class ChangedError(RequestError):
+    """The thing is not the one that the caller has seen: somebody has changed it meanwhile."""

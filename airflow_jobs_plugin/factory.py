@@ -20,7 +20,7 @@ from airflow_jobs_plugin.run.items import OVERRIDE, PAYLOAD, PLAN, SINK, unrunna
 from airflow_jobs_plugin.run.operators import PayloadOperator, PlanOperator, SinkOperator
 from airflow_jobs_plugin.run.retry import RETRIES, ItemRetryPolicy
 from airflow_jobs_plugin.spec import Job, format_duration, masked
-from airflow_jobs_plugin.store import JobFiles, JobStore, StoredJob
+from airflow_jobs_plugin.store import AllJobs, JobFiles, JobStore, JobVariables, StoredJob
 from airflow_jobs_plugin.store.neighbours import python_dag_ids
 from airflow_jobs_plugin.store.reading import shown
 from timetables.description import describe
@@ -64,7 +64,7 @@ def load_jobs(folder: Path | str | None = None) -> dict[str, DAG]:
     """
     caller = sys._getframe(1).f_globals
     file = Path(caller.get("__file__") or "jobs.py").absolute()
-    store = JobFiles(_folder(folder, file))
+    store = AllJobs(JobFiles(_folder(folder, file)), JobVariables())
     wanted = get_parsing_context().dag_id
     if wanted is not None:
         return _one(store, wanted)
@@ -243,11 +243,12 @@ def _one(store: JobStore, job_id: str) -> dict[str, DAG]:
         return {}
 
 
-def _all(store: JobFiles, made_here: dict[str, str], file: Path) -> dict[str, DAG]:
+def _all(store: AllJobs, made_here: dict[str, str], file: Path) -> dict[str, DAG]:
     root = file.parent
     loaded = store.load_all()
-    if not store.folder.is_dir() and store.folder != root / DEFAULT_FOLDER:
-        where = shown(store.folder)
+    folder = store.files.folder
+    if not folder.is_dir() and folder != root / DEFAULT_FOLDER:
+        where = shown(folder)
         loaded.faults[where] = [JobFileError(where, "no such folder; [jobs] folder should name one with job files")]
     taken = made_here | python_dag_ids(root, {stored.job.id for stored in loaded.jobs}, without=file)
     dags: dict[str, DAG] = {}

@@ -26,7 +26,6 @@ def _forget_missed_runs() -> None:
 
     from airflow_jobs_plugin.control import next_runs
 
-    next_runs.install()
     try:
         with create_session() as session:
             next_runs.forget_missed(session)

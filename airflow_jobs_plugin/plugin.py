@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
 from airflow_jobs_plugin import listener
+from airflow_jobs_plugin.api.paused import PausedJobs
 from timetables.job import JobTimetable
+
+
+class _Apps:
+    """The REST API, made when the API server asks for it: the other components are spared its imports."""
+
+    _made: list[dict[str, Any]] | None = None
+
+    def __get__(self, instance: object, owner: type) -> list[dict[str, Any]]:
+        if self._made is None:
+            from airflow_jobs_plugin.api.app import MOUNT, create_app
+
+            self._made = [{"name": "jobs", "app": create_app(), "url_prefix": MOUNT}]
+        return self._made
 
 
 class JobsPlugin(AirflowPlugin):
@@ -17,11 +30,5 @@ class JobsPlugin(AirflowPlugin):
     name = "airflow_jobs"
     listeners = [listener]
     timetables = [JobTimetable]
-
-    @classmethod
-    def on_load(cls, *args: Any, **kwargs: Any) -> None:
-        """Called once in every process. Only Airflow's own components have a database session."""
-        if os.environ.get("_AIRFLOW_PROCESS_CONTEXT") == "server":
-            from airflow_jobs_plugin.control import next_runs
-
-            next_runs.install()
+    fastapi_apps = _Apps()
+    fastapi_root_middlewares = [{"name": "paused jobs", "middleware": PausedJobs, "args": [], "kwargs": {}}]

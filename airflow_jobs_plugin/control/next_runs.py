@@ -8,7 +8,7 @@ Airflow stores the next run of a DAG (``dag.next_dagrun*``) and starts it once i
   and that the scheduler has not got to yet, and the run is lost. It is kept.
 - A parse within the timetable's ``LATENESS`` after un-pausing could bring back a time that has passed.
 
-Works on SQLAlchemy events of Airflow's own sessions, in the scheduler, the DAG processor and the API server.
+Works on SQLAlchemy events of Airflow's own sessions, in every process that has one; ``policy.py`` connects them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import event, inspect, select, update
+from sqlalchemy import inspect, select, update
 from sqlalchemy.orm import Session
 
 from timetables.job import LATENESS
@@ -25,20 +25,6 @@ from timetables.job import LATENESS
 DUE = timedelta(seconds=60)
 TIMETABLE = "timetables.job.JobTimetable"
 FIELDS = ("next_dagrun", "next_dagrun_data_interval_start", "next_dagrun_data_interval_end", "next_dagrun_create_after")
-
-_installed = False
-
-
-def install() -> None:
-    """Listen to Airflow's sessions in this process; again does nothing."""
-    global _installed
-    if _installed:
-        return
-    from airflow.models.dag import DagModel
-
-    event.listen(DagModel, "before_update", _before_update)
-    event.listen(Session, "do_orm_execute", _before_bulk_update)
-    _installed = True
 
 
 def forget_missed(session: Session) -> int:
@@ -64,7 +50,8 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _before_update(mapper: Any, connection: Any, dag: Any) -> None:
+def before_update(connection: Any, dag: Any) -> None:
+    """Called with a changed ``DagModel`` before it is written."""
     if dag.timetable_type != TIMETABLE:
         return
     paused = inspect(dag).attrs.is_paused.history
@@ -75,11 +62,11 @@ def _before_update(mapper: Any, connection: Any, dag: Any) -> None:
         _keep_due(dag, connection)
 
 
-def _before_bulk_update(execution: Any) -> None:
-    """Un-pausing many DAGs in one statement goes past the events of each."""
+def before_bulk_update(execution: Any) -> None:
+    """Called with each UPDATE of a session: one that un-pauses many DAGs goes past the events of each."""
     from airflow.models.dag import DagModel
 
-    if not execution.is_update or execution.bind_mapper is not inspect(DagModel):
+    if execution.bind_mapper is not inspect(DagModel):
         return
     values = getattr(execution.statement, "_values", None) or {}
     if not any(column.key == "is_paused" and value.value is False for column, value in values.items()):

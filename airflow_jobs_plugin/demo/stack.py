@@ -93,7 +93,7 @@ class AirflowStack:
             self._configure()
             # The API server imports for seconds before it looks at the database, so it need not wait.
             self.start_component("api-server")
-            began += self._took("migrate", lambda: self._migrate(timeout))
+            began += self._took("migrate", lambda: self.command("db", "migrate", timeout=timeout))
             for name in self.components[1:]:
                 self.start_component(name)
             began += self._took("components", lambda: self.wait_healthy(timeout))
@@ -152,8 +152,12 @@ class AirflowStack:
             remove=[self.home] if self._temporary else [],
         )
 
-    def _migrate(self, timeout: float) -> None:
-        process = self._spawn("db-migrate", ["db", "migrate"])
+    def command(self, *arguments: str, timeout: float = 60) -> None:
+        """Run ``airflow`` with arguments, as a user of this machine would, and wait for its end.
+
+        :raises StackError: it failed, or took longer than *timeout* seconds
+        """
+        process = self._spawn("-".join(arguments[:2]), list(arguments))
         try:
             if process.wait(timeout):
                 process.check()

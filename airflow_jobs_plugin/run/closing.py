@@ -17,7 +17,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_jobs_plugin import settings
 from airflow_jobs_plugin.errors import DeliveryError
 from airflow_jobs_plugin.run.items import item_id, parameters_of
-from airflow_jobs_plugin.run.outcomes import ENDED, item_states, planned_items, read_outcomes
+from airflow_jobs_plugin.run.outcomes import ENDED, item_states, read_outcomes
 from airflow_jobs_plugin.run.rescheduling import later
 from airflow_jobs_plugin.sinks import sink_for
 from airflow_jobs_plugin.sinks.base import Delivery, DeliverySink
@@ -76,13 +76,12 @@ class ClosingRetryPolicy(RetryPolicy):
         return RetryDecision.default()
 
 
-def close(context: Context, job: Job) -> None:
+def close(context: Context, job: Job, items: list[dict[str, Any]] | None) -> None:
     """Judge, deliver and report; returns if the run succeeded.
 
     Raises ``AirflowFailException`` if it did not, ``AirflowRescheduleException`` if an item is still under way,
     and a retried ``DeliveryError`` while the sink's window is open.
     """
-    items = planned_items(context)
     if items is None:
         raise AirflowFailException("The plan failed, so nothing was called; the log of the task 'plan' says why")
     states = item_states(context)

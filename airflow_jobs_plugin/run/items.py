@@ -14,6 +14,9 @@ from airflow_jobs_plugin.spec.base import did_you_mean
 #: Task ids of a job's DAG.
 PLAN, PAYLOAD, SINK = "plan", "payload", "sink"
 
+#: Field of the serialized ``plan`` task with the job's definition, and XCom key of ``plan`` with its revision.
+DEFINITION, REVISION = "job_definition", "revision"
+
 #: The one key that a trigger's ``conf`` may have.
 OVERRIDE = "payload"
 
@@ -26,20 +29,21 @@ def item_id(job_id: str, run_id: str, index: int) -> str:
     return str(uuid.uuid5(_NAMESPACE, f"{job_id}\n{run_id}\n{index}"))
 
 
-def plan_items(job: Job, conf: dict[str, Any] | None, max_items: int) -> list[dict[str, Any]]:
+def plan_items(job: Job, conf: dict[str, Any] | None, max_items: int, revision: int = 0) -> list[dict[str, Any]]:
     """The run's payload list: the trigger's override if it has one, else the definition's.
 
     Each item is ``{"api", "parameters", "retry", "requestTimeout"}`` with its *effective* policy (milliseconds)
     and time-out (seconds). Parameters are JSON text: on the way through XCom, Airflow's serialization would change
-    objects with keys such as ``__type``, and its channel refuses large integers. Raises ``DefinitionError`` with
-    every fault of the override, or when the list is longer than ``max_items``.
+    objects with keys such as ``__type``, and its channel refuses large integers. A ``revision`` of the definition is
+    noted in each item. Raises ``DefinitionError`` with every fault of the override, or when the list is longer than
+    ``max_items``.
     """
     items = override_of(job, conf)
     if items is None:
         items = job.payload
     if len(items) > max_items:
         raise DefinitionError(too_many(len(items), max_items))
-    return [planned(item, job) for item in items]
+    return [planned(item, job, revision) for item in items]
 
 
 def override_of(job: Job, conf: dict[str, Any] | None) -> list[PayloadItem] | None:
@@ -78,7 +82,7 @@ def too_many(count: int, limit: int) -> str:
     )
 
 
-def planned(item: PayloadItem, job: Job) -> dict[str, Any]:
+def planned(item: PayloadItem, job: Job, revision: int = 0) -> dict[str, Any]:
     """One item as the run keeps it."""
     configuration = job.configuration
     policy = item.retry.over(configuration.retry) if item.retry else configuration.retry
@@ -87,6 +91,7 @@ def planned(item: PayloadItem, job: Job) -> dict[str, Any]:
         "parameters": json.dumps(item.parameters),
         "retry": policy.model_dump(by_alias=True),
         "requestTimeout": item.request_timeout or configuration.request_timeout,
+        **({"revision": revision} if revision else {}),
     }
 
 

@@ -11,8 +11,8 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_jobs_plugin import settings
 from airflow_jobs_plugin.errors import AttemptError, DefinitionError, ItemFailedError
 from airflow_jobs_plugin.run import closing
-from airflow_jobs_plugin.run.items import item_id, parameters_of, plan_items, policy_of
-from airflow_jobs_plugin.run.outcomes import completed, failed, store_outcome
+from airflow_jobs_plugin.run.items import DEFINITION, REVISION, item_id, parameters_of, plan_items, policy_of
+from airflow_jobs_plugin.run.outcomes import completed, failed, planned_items, store_outcome
 from airflow_jobs_plugin.run.rescheduling import later
 from airflow_jobs_plugin.run.retry import attempt_number
 from airflow_jobs_plugin.spec import Job, item_name
@@ -41,9 +41,15 @@ class _JobOperator(BaseOperator):
         raise Stopped(f"{self.task_id} was stopped from outside")
 
 
-def job_of(context: Context) -> Job:
-    """The definition that the DAG of this task was built from."""
-    return context["dag"].job  # type: ignore[attr-defined, no-any-return]
+def job_of(context: Context, items: list[dict[str, Any]] | None = None) -> Job:
+    """The definition that this run goes by: the one its items were planned with, where it is still kept.
+
+    That is so for the REST API's jobs while a run of them has not ended. A file is as it is now.
+    """
+    stored = context["dag"].stored  # type: ignore[attr-defined]
+    revision = items[0].get("revision", 0) if items else stored.revision
+    job: Job = stored.job if revision == stored.revision else stored.earlier.get(revision, stored.job)
+    return job
 
 
 def index_of(context: Context) -> int:
@@ -57,13 +63,28 @@ class PlanOperator(_JobOperator):
 
     ui_color = "#e8f0fe"
 
+    @classmethod
+    def get_serialized_fields(cls) -> frozenset[str]:
+        """One more than Airflow's: what the server knows of a job, which has no files, is in the serialized DAG."""
+        known: frozenset[str] = super().get_serialized_fields()  # type: ignore[no-untyped-call]
+        return known | {DEFINITION}
+
+    @property
+    def job_definition(self) -> str | None:
+        """The definition without its secrets, as JSON text. Written when Airflow asks for it; workers never do."""
+        stored = getattr(self.dag, "stored", None)
+        return None if stored is None else stored.described()
+
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        job = job_of(context)
-        conf = context["dag_run"].conf
+        stored = context["dag"].stored  # type: ignore[attr-defined]
+        job, conf = stored.job, context["dag_run"].conf
         try:
-            items = plan_items(job, conf, settings.max_map_length())
+            items = plan_items(job, conf, settings.max_map_length(), stored.revision)
         except DefinitionError as error:
             raise AirflowFailException(f"Nothing was called. {error}") from None
+        if stored.revision:
+            # For whoever changes the definition: this run still goes by this one.
+            context["ti"].xcom_push(REVISION, stored.revision)
         self.log.info(
             "This run has %d items, %d at a time%s",
             len(items),
@@ -130,7 +151,7 @@ class PayloadOperator(_JobOperator):
             raise AttemptError("internal-error", text, retriable=False) from error
 
     def _call(self, context: Context, number: int) -> Result:
-        ti, job = context["ti"], job_of(context)
+        ti, job = context["ti"], job_of(context, [self.item])
         attempt = Attempt(
             job_id=ti.dag_id,
             run_id=ti.run_id,
@@ -169,4 +190,5 @@ class SinkOperator(_JobOperator):
     ui_color = "#fef7e0"
 
     def execute(self, context: Context) -> None:
-        closing.close(context, job_of(context))
+        items = planned_items(context)
+        closing.close(context, job_of(context, items), items)

@@ -84,10 +84,14 @@ def read_outcomes(context: Context, states: dict[int, str | None], count: int) -
         while ahead is not None and ahead["index"] < index:
             ahead = next(stored, None)
         outcome = ahead if ahead is not None and ahead["index"] == index else None
-        yield _reconciled(index, states.get(index), outcome)
+        yield reconciled(index, states.get(index), outcome)
 
 
-def _reconciled(index: int, state: str | None, outcome: dict[str, Any] | None) -> dict[str, Any]:
+def reconciled(index: int, state: str | None, outcome: dict[str, Any] | None) -> dict[str, Any]:
+    """The outcome of an ended item: what it left behind, as far as the state of its instance bears it out.
+
+    ``result`` is decoded here.
+    """
     if outcome is not None and outcome["status"] == ("completed" if state == "success" else "failed"):
         return {**outcome, "result": json.loads(outcome["result"])} if "result" in outcome else outcome
     attempts = outcome["attempts"] if outcome else None

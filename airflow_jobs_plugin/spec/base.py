@@ -120,12 +120,13 @@ def _explained(model: type[BaseModel], line: Any) -> InitErrorDetails:
     return InitErrorDetails(type=kind, loc=line["loc"], input=None)
 
 
-def _integral(value: Any) -> Any:
+def integral(value: Any) -> Any:
+    """Return a float that is a whole number as an int, anything else as it is."""
     # JSON knows one kind of number: clients in other languages write 5.0 where they mean 5.
     return int(value) if type(value) is float and value.is_integer() and abs(value) < 2**53 else value
 
 
-Integer = Annotated[int, BeforeValidator(_integral)]
+Integer = Annotated[int, BeforeValidator(integral)]
 
 
 def check_json(value: Any) -> Any:

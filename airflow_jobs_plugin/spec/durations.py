@@ -19,11 +19,8 @@ YEAR = 31_557_600_000
 #: Largest magnitude in milliseconds: what a JavaScript number, and so every peer of this format, holds exactly.
 MAX_DURATION = 2**53 - 1
 
-_GRAMMAR = re.compile(
-    r"(?P<number>-?(?:[0-9]+)?\.?[0-9]+) *"
-    r"(?P<unit>milliseconds?|msecs?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d|weeks?|w|years?|yrs?|y)?",
-    re.IGNORECASE,
-)
+_WORDS = "milliseconds?|msecs?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d|weeks?|w|years?|yrs?|y"
+_GRAMMAR = re.compile(rf"(?P<number>-?(?:[0-9]+)?\.?[0-9]+) *(?P<unit>{_WORDS})?", re.IGNORECASE)
 # By the unit's first letters: every long form begins with one of them ("ms" and "mil" before "m").
 _UNITS = (
     ("ms", 1),
@@ -99,15 +96,17 @@ def _parse(value: Any) -> int:
     return parse_duration(value)
 
 
+# Patterns of JSON Schema know no "any case".
+_ANY_CASE = re.sub("[a-z]", lambda letter: f"[{letter.group()}{letter.group().upper()}]", _WORDS)
 _SCHEMA = WithJsonSchema(
     {
         "anyOf": [
-            {"type": "integer", "minimum": 0},
+            {"type": "integer", "minimum": 0, "maximum": MAX_DURATION},
             {
                 "type": "string",
                 "minLength": 1,
                 "maxLength": 100,
-                "pattern": r"^([0-9]+)?\.?[0-9]+ *([A-Za-z]+)?$",
+                "pattern": rf"^([0-9]+)?\.?[0-9]+ *({_ANY_CASE})?$",
             },
         ],
         "description": "Milliseconds, or a number with a unit such as '30s', '5m', '1.5h', '7d'.",

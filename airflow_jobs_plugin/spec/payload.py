@@ -26,7 +26,13 @@ def _api_name(name: str) -> str:
     return name
 
 
-ApiName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_api_name)]
+# For readers of the schema; the check itself knows the spaces of all scripts.
+_API_NAME = r"^[^\x00-\x20\x7f]([^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?$"
+ApiName = Annotated[
+    str,
+    Field(min_length=1, max_length=200, json_schema_extra={"pattern": _API_NAME}),
+    AfterValidator(_api_name),
+]
 RequestTimeout = Annotated[float, Field(gt=0, le=MAX_REQUEST_TIMEOUT, allow_inf_nan=False)]
 
 

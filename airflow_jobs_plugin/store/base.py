@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from airflow_jobs_plugin.errors import JobFileError
-from airflow_jobs_plugin.spec import Job
+from airflow_jobs_plugin.spec import Job, masked
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,23 @@ class StoredJob:
     source: Literal["CODE", "API"]
     location: str
     """For people: the path of the file, as it was given to the store."""
+    revision: int = 0
+    """Counts the changes of a definition that the REST API keeps; 0 for a file."""
+    earlier: dict[int, Job] = field(default_factory=dict)
+    """Revisions that started runs may still use."""
+
+    def described(self) -> str:
+        """What a server knows of a job whose file it may not have: JSON text, secrets masked."""
+        return json.dumps(
+            {
+                "source": self.source,
+                "revision": self.revision,
+                # Of a file the name alone: where it is on the server is nobody's business.
+                "location": Path(self.location).name if self.source == "CODE" else self.location,
+                "definition": masked(self.definition),
+            },
+            ensure_ascii=False,
+        )
 
 
 @dataclass

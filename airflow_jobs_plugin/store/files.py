@@ -29,6 +29,14 @@ class JobFiles:
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
 
+    def has_named(self, job_id: str) -> bool:
+        """Whether a file right in the folder is named after the job; without listing it."""
+        return any(os.path.lexists(os.path.join(self.folder, job_id + suffix)) for suffix in SUFFIXES)
+
+    def is_named(self, stored: StoredJob) -> bool:
+        """Whether that is where the job was found."""
+        return Path(stored.location).parent == self.folder and stem(Path(stored.location)) == stored.job.id
+
     def load(self, job_id: str) -> StoredJob | None:
         """The job of that id, or None. Raises ``JobFileError`` if the file named after it is broken."""
         names = sorted(job_id + suffix for suffix in SUFFIXES)

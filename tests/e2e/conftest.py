@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
+import jwt
 import pytest
 
+from airflow_jobs_plugin.demo.processes import ManagedProcess, free_ports
 from airflow_jobs_plugin.demo.receiver import WebhookReceiver
 from airflow_jobs_plugin.demo.server import LocalServer, Received, Reply
 from airflow_jobs_plugin.demo.stack import AirflowStack
@@ -141,3 +146,61 @@ class Jobs:
 @pytest.fixture(scope="session")
 def jobs(airflow: AirflowStack, receiver: WebhookReceiver) -> Jobs:
     return Jobs(airflow, receiver)
+
+
+@pytest.fixture(scope="session")
+def rest(airflow: AirflowStack) -> Iterator[httpx.Client]:
+    """The plugin's REST API, as an admin with a token."""
+    headers = {"Authorization": f"Bearer {airflow.token()}"}
+    with httpx.Client(
+        base_url=f"{airflow.base_url}/jobs/api/v1", headers=headers, timeout=60, trust_env=False
+    ) as client:
+        yield client
+
+
+# -- an API server whose visitors have to say who they are ----------------------------------------------------------
+
+BELOW = "/below/a/path"
+
+
+def token(airflow: AirflowStack, **claims: Any) -> str:
+    now = datetime.now(UTC)
+    common = {"sub": "somebody", "aud": "apache-airflow", "iat": now, "nbf": now, "exp": now + timedelta(minutes=10)}
+    return jwt.encode(common | claims, airflow.env["AIRFLOW__API_AUTH__JWT_SECRET"], "HS512")
+
+
+def bearer(airflow: AirflowStack, **claims: Any) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token(airflow, **claims)}"}
+
+
+@pytest.fixture(scope="session")
+def strict(airflow: AirflowStack) -> Iterator[httpx.Client]:
+    """A second API server of the same Airflow, whose visitors are nobody until they prove otherwise, below a path."""
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}{BELOW}"
+    strictly = {
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__API__PORT": str(port),
+    }
+    process = ManagedProcess(
+        "strict api-server",
+        [sys.executable, "-P", "-m", "airflow", "api-server"],
+        airflow.log_file("strict-api-server"),
+        env=airflow.env | strictly,
+        cwd=airflow.home,
+    )
+    try:
+        with httpx.Client(base_url=url, trust_env=False) as client:
+
+            def healthy() -> bool:
+                process.check()
+                try:
+                    return client.get("/api/v2/monitor/health").is_success
+                except httpx.TransportError:
+                    return False
+
+            airflow.client.wait_until("a strict API server", healthy, 90)
+            yield client
+    finally:
+        process.stop()

@@ -102,7 +102,7 @@ def wait_until_before_a_run_time(period: int, seconds: float) -> datetime:
     return datetime.fromtimestamp((time.time() // period + 1) * period, UTC)
 
 
-@pytest.mark.parametrize("how", ["one", "many"])
+@pytest.mark.parametrize("how", ["one", "many", "command"])
 def test_a_time_that_passed_while_the_job_was_paused_never_starts(
     how: str, jobs: Jobs, airflow: AirflowStack, receiver: WebhookReceiver
 ) -> None:
@@ -117,6 +117,8 @@ def test_a_time_that_passed_while_the_job_was_paused_never_starts(
         time.sleep(7)
         if how == "one":
             airflow.client.unpause(job_id)
+        elif how == "command":
+            airflow.command("dags", "unpause", job_id)
         else:
             airflow.api("PATCH", "dags", params={"dag_id_pattern": job_id}, json={"is_paused": False})
         airflow.client.wait_until("the next run", lambda: any(t > missed for t in started(airflow, job_id)), 60)

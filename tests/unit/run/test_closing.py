@@ -8,6 +8,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleExcept
 
 from airflow_jobs_plugin.run.closing import close
 from airflow_jobs_plugin.run.items import plan_items
+from airflow_jobs_plugin.run.outcomes import planned_items
 from airflow_jobs_plugin.spec import Job
 
 JOB = Job.model_validate({"id": "x", "payload": [{"api": "a"}, {"api": "b"}]})
@@ -31,7 +32,7 @@ class Run:
 
 def test_a_run_whose_items_succeeded_closes_well() -> None:
     run = Run({"payload_0": "success", "payload_1": "success"})
-    close(run.context, JOB)
+    close(run.context, JOB, planned_items(run.context))
     assert run.pushed["return_value"]["status"] == "SUCCESS"
 
 
@@ -39,7 +40,7 @@ def test_a_run_whose_items_succeeded_closes_well() -> None:
 def test_a_list_that_ended_before_it_was_expanded_closes_the_run(state: str) -> None:
     run = Run({"payload": state})
     with pytest.raises(AirflowFailException, match="2 of 2 items failed"):
-        close(run.context, JOB)
+        close(run.context, JOB, planned_items(run.context))
     assert run.pushed["return_value"]["failedRuns"] == 2
 
 
@@ -49,10 +50,10 @@ def test_a_list_that_ended_before_it_was_expanded_closes_the_run(state: str) -> 
 def test_items_that_have_not_ended_are_waited_for(states: dict[str, str | None]) -> None:
     run = Run(states)
     with pytest.raises(AirflowRescheduleException):
-        close(run.context, JOB)
+        close(run.context, JOB, planned_items(run.context))
     assert run.pushed == {}
 
 
 def test_a_run_without_a_plan_says_where_to_look() -> None:
     with pytest.raises(AirflowFailException, match="the log of the task 'plan'"):
-        close(Run({}, planned=False).context, JOB)
+        close(Run({}, planned=False).context, JOB, None)

@@ -1,0 +1,154 @@
+"""Who asks, and what they may do: Airflow's users, Airflow's rights.
+
+An ASGI middleware of the plugin's app authenticates every request before anything of it is read, so that no route can
+forget it; each route then checks the caller's rights on the very job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from fastapi import HTTPException, Request
+from sqlalchemy.orm import Session
+
+from airflow_jobs_plugin.api.errors import answer
+from airflow_jobs_plugin.control import pausing
+from airflow_jobs_plugin.spec import Job
+
+if TYPE_CHECKING:
+    from airflow.api_fastapi.auth.managers.base_auth_manager import ResourceMethod
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+SAFE = ("GET", "HEAD", "OPTIONS")
+#: Longest body of a request, bytes.
+MAX_BODY = 32 * 1024 * 1024
+
+
+class Authenticated:
+    """ASGI middleware: lets requests of known users pass, and none that another site made with a user's cookie."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        refusal = _unreadable(request) or await _identify(request)
+        if refusal is not None:
+            await refusal(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
+async def _identify(request: Request) -> Any:
+    from airflow.api_fastapi.core_api.security import get_user, resolve_user_from_token
+    from fastapi.security import HTTPAuthorizationCredentials
+
+    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+    bearer = None
+    if scheme.lower() == "bearer":
+        bearer = HTTPAuthorizationCredentials(scheme=scheme, credentials=credentials.strip())
+    key = request.headers.get("x-api-key")
+    try:
+        if bearer is None and key is not None:
+            request.state.job_user = await resolve_user_from_token(key)
+        else:
+            request.state.job_user = await get_user(request, None, bearer)
+    except HTTPException as error:
+        # Airflow answers 403 to what is no token at all. It is as good as none: 401 asks for another one.
+        return answer(401, str(error.detail), headers={"WWW-Authenticate": "Bearer"})
+    if bearer is None and key is None and request.method not in SAFE and not _same_site(request):
+        return answer(403, "a request with a session cookie has to come from Airflow's own pages, as JSON")
+    return None
+
+
+def _unreadable(request: Request) -> Any:
+    if "transfer-encoding" in request.headers and "content-length" not in request.headers:
+        return answer(411, "a body needs a Content-Length")
+    try:
+        length = int(request.headers.get("content-length") or 0)
+    except ValueError:
+        return answer(400, "Content-Length is not a number")
+    if length > MAX_BODY:
+        return answer(413, f"the body has {length} bytes; {MAX_BODY} are the most")
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if request.method not in SAFE and length and kind != "application/json" and not kind.endswith("+json"):
+        return answer(415, "the body should be JSON, with 'Content-Type: application/json'")
+    return None
+
+
+def _same_site(request: Request) -> bool:
+    """Whether a browser that sends a cookie along does so for one of Airflow's own pages."""
+    fetch_site = request.headers.get("sec-fetch-site")
+    if fetch_site is not None and fetch_site not in ("same-origin", "none"):
+        return False
+    origin = request.headers.get("origin")
+    if origin is None:
+        # A browser tells at least one of the two; what tells none brings a token.
+        return fetch_site is not None
+    return origin in _own_origins(request)
+
+
+def _own_origins(request: Request) -> set[str]:
+    from airflow.configuration import conf
+
+    origins = {f"{request.url.scheme}://{request.headers.get('host', '')}"}
+    configured = urlsplit(conf.get("api", "base_url", fallback="") or "")
+    if configured.scheme and configured.netloc:
+        origins.add(f"{configured.scheme}://{configured.netloc}")
+    return origins
+
+
+class Caller:
+    """The user of a request, and what they may do. A dependency of every route."""
+
+    def __init__(self, request: Request) -> None:
+        self.user: Any = request.state.job_user
+
+    @property
+    def name(self) -> str:
+        """Who it is, for records."""
+        return str(self.user.get_name())
+
+    def must(self, session: Session, method: ResourceMethod, job_id: str, entity: str | None = None) -> None:
+        """Raise 403 unless the caller may do this to that job, or to a part of it (``RUN``, ``TASK_INSTANCE`` …)."""
+        from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
+
+        allowed = _manager().is_authorized_dag(
+            method=method,
+            access_entity=DagAccessEntity[entity] if entity else None,
+            details=DagDetails(id=job_id, team_name=pausing.team_of(job_id, session)),
+            user=self.user,
+        )
+        if not allowed:
+            raise HTTPException(403, f"you may not do this to the job {job_id!r}")
+
+    def must_read_connections(self, job: Job) -> None:
+        """Raise 403 unless the caller may read every connection that the job names."""
+        from airflow.api_fastapi.auth.managers.models.resource_details import ConnectionDetails
+
+        for conn_id in connections_of(job):
+            if not _manager().is_authorized_connection(
+                method="GET", details=ConnectionDetails(conn_id=conn_id), user=self.user
+            ):
+                raise HTTPException(403, f"the job names the connection {conn_id!r}, which you may not read")
+
+    def readable(self, session: Session) -> frozenset[str]:
+        """The ids of the DAGs that the caller may read."""
+        return frozenset(_manager().get_authorized_dag_ids(user=self.user, method="GET", session=session))
+
+
+def connections_of(job: Job) -> Iterable[str]:
+    """The Airflow connections that a job uses."""
+    names = (getattr(part, "conn_id", None) for part in (job.target, job.sink))
+    return sorted({name for name in names if name})
+
+
+def _manager() -> Any:
+    from airflow.api_fastapi.app import get_auth_manager
+
+    return get_auth_manager()

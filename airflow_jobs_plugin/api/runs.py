@@ -1,0 +1,306 @@
+"""Routes of runs: trigger, list, look at, terminate, items and results."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Body, Depends, Header, Path, Query
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
+
+from airflow_jobs_plugin import settings
+from airflow_jobs_plugin.api.access import Caller
+from airflow_jobs_plugin.api.document import definition_of
+from airflow_jobs_plugin.api.errors import documented
+from airflow_jobs_plugin.api.examples import FILE, LINE, ROWS, TERMINATIONS, TRIGGERS
+from airflow_jobs_plugin.api.models import (
+    ItemOut,
+    ItemsOut,
+    RunDetailOut,
+    RunOut,
+    RunsOut,
+    TerminatedRunOut,
+    TriggeredOut,
+)
+from airflow_jobs_plugin.api.parameters import (
+    NO_NUL,
+    ForClient,
+    JobId,
+    PageNumber,
+    RunId,
+    Search,
+    page_of,
+    page_size,
+    sort_by,
+    sort_of,
+)
+from airflow_jobs_plugin.api.shapes import SnapshotOut
+from airflow_jobs_plugin.control import audit, items, runs, termination, triggering
+from airflow_jobs_plugin.control import jobs as jobs_control
+from airflow_jobs_plugin.control.items import ItemStatus
+from airflow_jobs_plugin.control.runs import RunView
+from airflow_jobs_plugin.control.transactions import reading, transact
+from airflow_jobs_plugin.spec import Job
+from airflow_jobs_plugin.spec.published import for_client, published
+
+router = APIRouter(tags=["runs"])
+Me = Annotated[Caller, Depends(Caller)]
+
+
+Note = Annotated[str, Field(max_length=1000, pattern=NO_NUL)] | None
+
+
+class TriggerIn(BaseModel):
+    """What a trigger may bring."""
+
+    model_config = ConfigDict(extra="forbid")
+    payload: list[Annotated[Any, definition_of("PayloadItem")]] | None = Field(
+        default=None, min_length=1, description="Replaces the job's own list for this run."
+    )
+    note: Note = Field(default=None, description="For people; shown with the run.")
+
+
+@router.post("/jobs/{jobId}/trigger", response_model=TriggeredOut, responses=documented(400, 404, 409, 415))
+def trigger_job(
+    me: Me,
+    job_id: JobId,
+    body: Annotated[TriggerIn | None, Body(openapi_examples=TRIGGERS)] = None,
+    idempotency_key: Annotated[
+        str | None,
+        Header(alias="Idempotency-Key", min_length=1, max_length=250, description="The same key starts one run only."),
+    ] = None,
+) -> TriggeredOut:
+    """Start a run now, whatever the schedule. Refused while the job is paused."""
+    asked = body or TriggerIn()
+
+    def write(session: Session) -> tuple[str, bool]:
+        me.must(session, "POST", job_id, "RUN")
+        started = triggering.trigger(
+            session, job_id, by=me.name, payload=asked.payload, note=asked.note, key=idempotency_key
+        )
+        if started[1]:
+            audit.note(session, "job.trigger", job_id, me.name, started[0])
+        return started
+
+    run_id, new = transact(write)
+    return TriggeredOut(jobRunId=run_id, message="Triggered" if new else "Triggered before with this Idempotency-Key")
+
+
+@router.get("/jobs/{jobId}/runs", response_model=RunsOut, responses=documented(404))
+def list_runs(
+    me: Me,
+    client: ForClient,
+    job_id: JobId,
+    size: Annotated[int, page_size("Runs on a page.")] = 20,
+    number: PageNumber = 1,
+    order: Annotated[str, sort_by(runs.SORTS)] = "-createdAt",
+) -> RunsOut:
+    """List a job's runs with their status and counts, the newest first."""
+    sort, descending = sort_of(order, runs.SORTS)
+
+    def read(session: Session) -> RunsOut:
+        me.must(session, "GET", job_id, "RUN")
+        limit, offset = page_of(size, number)
+        found, total = runs.list_runs(
+            session, job_id, limit=limit or 0, offset=offset, sort=sort, descending=descending
+        )
+        if not total:
+            jobs_control.get_job(session, job_id)
+        return RunsOut(jobRuns=_shown(session, found, client), totalCount=total)
+
+    return transact(read)
+
+
+@router.get("/jobs/{jobId}/runs/{jobRunId}", response_model=RunDetailOut, responses=documented(404))
+def get_run(me: Me, client: ForClient, job_id: JobId, run_id: RunId) -> RunDetailOut:
+    """Look at a run: its status and counts as they are now."""
+
+    def read(session: Session) -> RunDetailOut:
+        me.must(session, "GET", job_id, "RUN")
+        jobs_control.get_job(session, job_id)
+        (shown,) = _shown(session, [runs.get_run(session, job_id, run_id)], client)
+        return RunDetailOut(jobRun=shown)
+
+    return transact(read)
+
+
+class TerminateIn(BaseModel):
+    """What terminating a run may bring."""
+
+    model_config = ConfigDict(extra="forbid")
+    reason: Note = Field(default=None, description="Shown with the run.")
+
+
+@router.post(
+    "/jobs/{jobId}/runs/{jobRunId}/terminate", response_model=TerminatedRunOut, responses=documented(400, 404, 415)
+)
+def terminate_run(
+    me: Me,
+    job_id: JobId,
+    run_id: RunId,
+    body: Annotated[TerminateIn | None, Body(openapi_examples=TERMINATIONS)] = None,
+) -> TerminatedRunOut:
+    """End a run now: calls in flight are canceled, what waits never starts. A run that has ended stays as it is."""
+    reason = body.reason if body else None
+
+    def write(session: Session) -> bool:
+        me.must(session, "PUT", job_id, "RUN")
+        jobs_control.get_job(session, job_id)
+        done = termination.terminate(session, job_id, run_id, by=me.name, why=reason)
+        if done:
+            audit.note(session, "job.terminate", job_id, me.name, run_id, why=reason)
+        return done
+
+    done = transact(write)
+    return TerminatedRunOut(message="Terminated" if done else "The run had ended already; nothing was changed")
+
+
+@router.get("/jobs/{jobId}/runs/{jobRunId}/payloads", response_model=ItemsOut, responses=documented(404))
+def list_items(
+    me: Me,
+    job_id: JobId,
+    run_id: RunId,
+    status: Annotated[ItemStatus | None, Query(description="Only these.")] = None,
+    search: Annotated[Search, Query(description="Part of the API's name or the parameters.")] = None,
+    size: Annotated[int, page_size("Items on a page.")] = 100,
+    number: PageNumber = 1,
+    order: Annotated[str, sort_by(items.SORTS)] = "index",
+) -> ItemsOut:
+    """List a run's items with status, attempts, timing, and result or error."""
+    sort, descending = sort_of(order, items.SORTS)
+    limit, offset = page_of(size, number)
+
+    def read(session: Session) -> ItemsOut:
+        _must_read_results(me, session, job_id)
+        wanted = items.Filter(status, search, sort, descending, limit or 0, offset)
+        found, total = items.list_items(session, job_id, run_id, wanted)
+        return ItemsOut(payloads=[ItemOut.of(view) for view in found], totalCount=total)
+
+    return transact(read)
+
+
+@router.get("/jobs/{jobId}/runs/{jobRunId}/payloads/{index}", response_model=ItemOut, responses=documented(404))
+def get_item(
+    me: Me,
+    job_id: JobId,
+    run_id: RunId,
+    index: Annotated[int, Path(ge=0, description="The item's place in the run's list, from 0.", examples=[0])],
+) -> ItemOut:
+    """Look at one item of a run."""
+
+    def read(session: Session) -> ItemOut:
+        _must_read_results(me, session, job_id)
+        return ItemOut.of(items.get_item(session, job_id, run_id, index))
+
+    return transact(read)
+
+
+@router.get(
+    "/jobs/{jobId}/runs/{jobRunId}/results",
+    response_class=StreamingResponse,
+    responses={
+        **documented(404),
+        200: {
+            "description": "One line per item that has ended, in index order.",
+            "headers": FILE,
+            "content": {
+                "application/x-ndjson": {"schema": {"type": "string"}, "example": LINE},
+                "text/csv": {"schema": {"type": "string"}, "example": ROWS},
+            },
+        },
+    },
+)
+def stream_results(
+    me: Me,
+    job_id: JobId,
+    run_id: RunId,
+    format: Annotated[Literal["jsonl", "csv"], Query(description="JSON Lines, or comma-separated values.")] = "jsonl",
+) -> StreamingResponse:
+    """Stream a run's results: as JSON Lines, each as a sink sends it, or as CSV."""
+
+    def read(session: Session) -> RunView:
+        _must_read_results(me, session, job_id)
+        return runs.get_run(session, job_id, run_id)
+
+    run = transact(read)
+    lines = _csv(run) if format == "csv" else _jsonl(run)
+    kind = "text/csv; charset=utf-8" if format == "csv" else "application/x-ndjson"
+    # The run's id is Airflow's and may hold anything but a slash.
+    headers = {"Content-Disposition": f'attachment; filename="{job_id}.{format}"'}
+    return StreamingResponse(lines, media_type=kind, headers=headers)
+
+
+def _must_read_results(me: Caller, session: Session, job_id: str) -> None:
+    me.must(session, "GET", job_id, "TASK_INSTANCE")
+    me.must(session, "GET", job_id, "XCOM")
+    jobs_control.get_job(session, job_id)
+
+
+def _shown(session: Session, found: list[RunView], client: bool) -> list[RunOut]:
+    versions = jobs_control.definition_of_version(session, (view.version for view in found))
+    snapshots = {version: _snapshot(definition, client) for version, definition in versions.items()}
+    return [RunOut.of(view, snapshots.get(view.version, {"configuration": {}})) for view in found]
+
+
+def _snapshot(definition: dict[str, Any], client: bool) -> SnapshotOut:
+    """What of a definition the platform shows with a run."""
+    whole = published(Job.model_validate({**definition, "id": "x"}, context={"masked": True}))
+    if client:
+        whole = for_client(whole, listed=True)
+    return {
+        "configuration": whole["configuration"],
+        "sink": whole["sink"],
+        "auth_session": whole["auth_session"],
+        "proxy": whole["proxy"],
+        "notifications": whole["notifications"],
+    }
+
+
+def _bodies(run: RunView) -> Iterator[tuple[items.ItemView, dict[str, Any]]]:
+    with reading() as session:
+        yield from items.results(session, run, settings.text("workspace_id"), settings.text("project_name"))
+
+
+def _jsonl(run: RunView) -> Iterator[str]:
+    for view, body in _bodies(run):
+        # As a sink sends it, but for what is masked wherever a person looks.
+        shown = {**body, "apiInfo": {**body["apiInfo"], "parameters": view.parameters}}
+        yield json.dumps(shown, ensure_ascii=False) + "\n"
+
+
+COLUMNS = ("index", "api", "parameters", "status", "attempts", "statusCode", "result", "error", "message")
+
+
+def _csv(run: RunView) -> Iterator[str]:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    for view, _ in _bodies(run):
+        outcome = view.outcome or {}
+        row = {
+            "index": view.index,
+            "api": _cell(view.api),
+            "parameters": json.dumps(view.parameters, ensure_ascii=False),
+            "status": outcome["status"],
+            "attempts": view.attempts,
+            "statusCode": outcome.get("statusCode"),
+            "result": json.dumps(outcome["result"], ensure_ascii=False) if "result" in outcome else None,
+            "error": outcome.get("error"),
+            "message": _cell(outcome.get("message")),
+        }
+        writer.writerow([row[name] for name in COLUMNS])
+        yield text.getvalue()
+        text.seek(0)
+        text.truncate()
+    if text.tell():
+        yield text.getvalue()
+
+
+def _cell(text: str | None) -> str | None:
+    """Text that others wrote, so that no spreadsheet takes it for a formula."""
+    return f"'{text}" if text and text[0] in "=+-@\t\r" else text

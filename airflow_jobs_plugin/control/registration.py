@@ -1,0 +1,117 @@
+"""Tells Airflow of a DAG at once, instead of at the next parse, which then finds the same.
+
+Uses what the DAG processor itself calls; nothing of it is public.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+log = logging.getLogger(__name__)
+
+#: Python files that are looked into for the factory's.
+MOST_FILES = 5_000
+
+
+@dataclass(frozen=True)
+class FactoryFile:
+    """The DAG file that calls ``load_jobs()``: where all jobs come from."""
+
+    bundle_name: str
+    bundle_version: str | None
+    relative_path: str
+    path: str
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this machine has it. Airflow stores its source text with a new DAG."""
+        return os.path.isfile(self.path)
+
+
+def factory_file(session: Session) -> FactoryFile | None:
+    """Where jobs come from: as another job's DAG says, or found in a bundle on this machine; None if nowhere."""
+    from airflow.models.dag import DagModel, DagTag
+
+    from airflow_jobs_plugin.factory import TAG
+
+    known = session.execute(
+        select(DagModel.bundle_name, DagModel.bundle_version, DagModel.relative_fileloc, DagModel.fileloc)
+        .join(DagTag, DagTag.dag_id == DagModel.dag_id)
+        .where(DagTag.name == TAG, DagModel.relative_fileloc.is_not(None))
+        .order_by(DagModel.is_stale, DagModel.last_parsed_time.desc())
+        .limit(1)
+    ).first()
+    if known is not None:
+        return FactoryFile(known[0], known[1], known[2] or "", known[3] or "")
+    return _found_here()
+
+
+def register(session: Session, dag: Any, file: FactoryFile) -> None:
+    """Store a DAG as the DAG processor would. It can be triggered when the transaction has ended."""
+    from airflow.dag_processing.collection import update_dag_parsing_results_in_db
+    from airflow.models.serialized_dag import SerializedDagModel
+    from airflow.serialization.serialized_objects import LazyDeserializedDAG
+
+    dag.fileloc = file.path
+    dag.relative_fileloc = file.relative_path
+    lazy = LazyDeserializedDAG.from_dag(dag)
+    errors: dict[tuple[str, str], str] = {}
+    update_dag_parsing_results_in_db(
+        bundle_name=file.bundle_name,
+        bundle_version=file.bundle_version,
+        dags=[lazy],
+        import_errors=errors,
+        parse_duration=None,
+        warnings=set(),
+        session=session,
+    )
+    if errors:
+        raise RuntimeError("\n".join(errors.values()))
+    # The processor leaves a DAG that it wrote within the last [core] min_serialized_dag_update_interval.
+    SerializedDagModel.write_dag(
+        lazy, bundle_name=file.bundle_name, bundle_version=file.bundle_version, session=session
+    )
+    session.flush()
+
+
+def ask_for_parse(session: Session, file: FactoryFile) -> None:
+    """Have the DAG processor parse the factory's file next."""
+    from airflow.models.dagbag import DagPriorityParsingRequest
+
+    request = DagPriorityParsingRequest
+    place = (request.bundle_name == file.bundle_name, request.relative_fileloc == file.relative_path)
+    if session.scalar(select(request.id).where(*place)) is None:
+        session.add(request(bundle_name=file.bundle_name, relative_fileloc=file.relative_path))
+
+
+def _found_here() -> FactoryFile | None:
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+
+    seen = 0
+    manager: Any = DagBundlesManager  # not typed
+    for bundle in manager().get_all_dag_bundles():
+        for root, folders, names in os.walk(bundle.path):
+            folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
+            for name in sorted(names):
+                if not name.endswith(".py"):
+                    continue
+                seen += 1
+                if seen > MOST_FILES:
+                    return None
+                path = Path(root, name)
+                try:
+                    text = path.read_bytes()
+                except OSError:
+                    continue
+                if b"load_jobs(" in text and b"airflow" in text:
+                    relative = str(path.relative_to(bundle.path))
+                    version: Any = bundle.get_current_version()
+                    return FactoryFile(bundle.name, version, relative, str(path))
+    return None

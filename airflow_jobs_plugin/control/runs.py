@@ -1,0 +1,237 @@
+"""Runs of a job as those who look at them see them: status and counts, at any moment, in one query."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import Select, case, func, select
+from sqlalchemy.orm import Session
+
+from airflow_jobs_plugin.control.marks import OWNER, TERMINATED, read_mark
+from airflow_jobs_plugin.errors import NotFoundError
+from airflow_jobs_plugin.run.items import PAYLOAD, PLAN, SINK
+
+Status = Literal["PENDING", "PAUSING", "PAUSED", "SUCCESS", "COMPLETED", "FAILURE", "TERMINATED", "CANCELED"]
+STATUSES: tuple[Status, ...] = (
+    "PENDING", "PAUSING", "PAUSED", "SUCCESS", "COMPLETED", "FAILURE", "TERMINATED", "CANCELED",
+)  # fmt: skip
+SORTS = ("createdAt", "startTime", "endTime")
+
+#: What a task instance's state means for an item. None and what is not named here: pending.
+ITEM_STATES: dict[str, str] = {
+    "running": "running",
+    "restarting": "running",
+    "up_for_retry": "retrying",
+    "success": "succeeded",
+    "failed": "failed",
+    "upstream_failed": "failed",
+    "skipped": "canceled",
+    "removed": "canceled",
+}
+KINDS = ("pending", "running", "retrying", "succeeded", "failed", "canceled")
+
+
+@dataclass(frozen=True)
+class ItemCounts:
+    """Items of a run by what has become of them. ``total`` is None before the plan has fixed the list."""
+
+    total: int | None
+    pending: int = 0
+    running: int = 0
+    retrying: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    canceled: int = 0
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run for those who look at it."""
+
+    id: str
+    job_id: str
+    status: Status
+    manual: bool
+    created_at: datetime
+    updated_at: datetime
+    start_time: datetime | None
+    end_time: datetime | None
+    counts: ItemCounts
+    note: str | None
+    triggered_by: str | None
+    terminated: dict[str, Any] | None
+    """``{"by", "at", "why"}`` of a run that was terminated."""
+    delivery: dict[str, Any] | None
+    """What became of the delivery, as the sink reported it."""
+    version: Any
+    """Of the DAG, when the run was created."""
+
+
+def get_run(session: Session, job_id: str, run_id: str) -> RunView:
+    """One run. Raises ``NotFoundError``."""
+    from airflow.models.dagrun import DagRun
+
+    found = session.execute(_runs(job_id, select(DagRun.id).where(DagRun.dag_id == job_id, DagRun.run_id == run_id)))
+    row = found.first()
+    if row is None:
+        raise NotFoundError("run-not-found", f"the job {job_id!r} has no run {run_id!r}")
+    return _view(row)
+
+
+def list_runs(
+    session: Session,
+    job_id: str,
+    *,
+    limit: int,
+    offset: int = 0,
+    sort: str = "createdAt",
+    descending: bool = True,
+) -> tuple[list[RunView], int]:
+    """A page of a job's runs, and how many there are in all."""
+    from airflow.models.dagrun import DagRun
+
+    column: Any = {"startTime": DagRun.start_date, "endTime": DagRun.end_date}.get(sort, DagRun.created_at)
+    order = (column.is_(None), column.desc() if descending else column.asc(), DagRun.id.desc())
+    page = select(DagRun.id).where(DagRun.dag_id == job_id).order_by(*order).limit(limit).offset(offset)
+    rows = session.execute(_runs(job_id, page).order_by(*order)).all()
+    if rows:
+        return [_view(row) for row in rows], rows[0].total_runs
+    total = session.scalar(select(func.count()).select_from(DagRun).where(DagRun.dag_id == job_id)) if offset else 0
+    return [], total or 0
+
+
+def _runs(job_id: str, page: Select[Any]) -> Any:
+    from airflow.models.dag import DagModel
+    from airflow.models.dagrun import DagRun, DagRunNote
+    from airflow.models.task_state_store import TaskStateStoreModel as Store
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.models.taskmap import TaskMap
+    from airflow.models.xcom import XComModel
+
+    ids = page.subquery("page")
+    kinds = {kind: [state for state, k in ITEM_STATES.items() if k == kind] for kind in KINDS}
+    item = TaskInstance.map_index >= 0
+    named = list(ITEM_STATES)
+
+    def count(kind: str) -> Any:
+        is_kind: Any = TaskInstance.state.in_(kinds[kind])
+        if kind == "pending":
+            is_kind = TaskInstance.state.is_(None) | TaskInstance.state.not_in(named)
+        return func.sum(case((item & is_kind, 1), else_=0)).label(kind)
+
+    counted = (
+        select(
+            TaskInstance.run_id,
+            func.sum(case((item, 1), else_=0)).label("expanded"),
+            # Before the list is expanded there is one instance, for all.
+            func.max(case((TaskInstance.map_index < 0, TaskInstance.state))).label("together"),
+            *(count(kind) for kind in KINDS),
+        )
+        .join(DagRun, (DagRun.dag_id == TaskInstance.dag_id) & (DagRun.run_id == TaskInstance.run_id))
+        .where(TaskInstance.dag_id == job_id, TaskInstance.task_id == PAYLOAD, DagRun.id.in_(select(ids.c.id)))
+        .group_by(TaskInstance.run_id)
+        .subquery("counted")
+    )
+    total = select(func.count()).select_from(DagRun).where(DagRun.dag_id == job_id).scalar_subquery()
+    return (
+        select(
+            DagRun.id,
+            DagRun.run_id,
+            DagRun.dag_id,
+            DagRun._state.label("state"),
+            DagRun.run_type,
+            DagRun.created_at,
+            DagRun.updated_at,
+            DagRun.queued_at,
+            DagRun.run_after,
+            DagRun.start_date,
+            DagRun.end_date,
+            DagRun.clear_number,
+            DagRun.triggering_user_name,
+            DagRun.created_dag_version_id,
+            DagModel.is_paused,
+            DagRunNote.content.label("note"),
+            Store.value.label("terminated"),
+            XComModel.value.label("report"),
+            TaskMap.length.label("planned"),
+            total.label("total_runs"),
+            *(column for column in counted.c if column.key != "run_id"),
+        )
+        .join(ids, ids.c.id == DagRun.id)
+        .join(DagModel, DagModel.dag_id == DagRun.dag_id)
+        .outerjoin(counted, counted.c.run_id == DagRun.run_id)
+        .outerjoin(DagRunNote, DagRunNote.dag_run_id == DagRun.id)
+        .outerjoin(
+            Store,
+            (Store.dag_run_id == DagRun.id)
+            & (Store.task_id == OWNER)
+            & (Store.map_index == -1)
+            & (Store.key == TERMINATED),
+        )
+        .outerjoin(
+            XComModel,
+            (XComModel.dag_run_id == DagRun.id)
+            & (XComModel.task_id == SINK)
+            & (XComModel.map_index == -1)
+            & (XComModel.key == "return_value"),
+        )
+        .outerjoin(
+            TaskMap,
+            (TaskMap.dag_id == DagRun.dag_id)
+            & (TaskMap.run_id == DagRun.run_id)
+            & (TaskMap.task_id == PLAN)
+            & (TaskMap.map_index == -1),
+        )
+    )
+
+
+def _view(row: Any) -> RunView:
+    counts = _counts(row)
+    terminated = read_mark(row.terminated, row.clear_number) if row.state == "failed" else None
+    report = _report(row.report)
+    return RunView(
+        id=row.run_id,
+        job_id=row.dag_id,
+        status=_status(row, counts, terminated),
+        manual=row.run_type == "manual",
+        created_at=row.created_at or row.queued_at or row.run_after,
+        updated_at=row.updated_at or row.created_at or row.run_after,
+        start_time=row.start_date,
+        end_time=row.end_date,
+        counts=counts,
+        note=row.note,
+        triggered_by=row.triggering_user_name,
+        terminated=terminated,
+        delivery=report.get("delivery") if row.state in ("success", "failed") else None,
+        version=row.created_dag_version_id,
+    )
+
+
+def _counts(row: Any) -> ItemCounts:
+    if row.expanded:
+        return ItemCounts(int(row.expanded), **{kind: int(getattr(row, kind)) for kind in KINDS})
+    if row.planned is None:
+        return ItemCounts(None)
+    return ItemCounts(row.planned, **{ITEM_STATES.get(row.together or "", "pending"): row.planned})
+
+
+def _status(row: Any, counts: ItemCounts, terminated: dict[str, Any] | None) -> Status:
+    if row.state in ("queued", "running"):
+        if not row.is_paused:
+            return "PENDING"
+        return "PAUSING" if counts.running else "PAUSED"
+    if row.state == "success":
+        return "SUCCESS" if not counts.failed and not counts.canceled else "COMPLETED"
+    if terminated is not None:
+        return "TERMINATED" if terminated["started"] else "CANCELED"
+    return "FAILURE"
+
+
+def _report(value: Any) -> dict[str, Any]:
+    """The closing task's report. Airflow keeps an XCom as JSON text in a JSON column."""
+    if isinstance(value, str):
+        value = json.loads(value)
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,57 @@
+"""Work on Airflow's database in one transaction, tried again where others were quicker."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.orm import Session
+
+T = TypeVar("T")
+
+#: Tries before a conflict is reported.
+TRIES = 6
+#: SQLSTATE of serialization failures and deadlocks on PostgreSQL; error numbers of MySQL; SQLite says it in words.
+_PASSING = ("40001", "40P01", "55P03")
+_PASSING_NUMBERS = (1205, 1213)
+
+
+def transact(work: Callable[[Session], T]) -> T:
+    """Call ``work`` with a session and commit; again, with a new session, after a conflict with another writer.
+
+    What ``work`` raises otherwise is raised, and nothing of what it did is kept.
+    """
+    from airflow.utils.session import create_session
+
+    for left in reversed(range(TRIES)):
+        try:
+            with create_session(scoped=False) as session:
+                return work(session)
+        except DBAPIError as error:
+            if not left or not _passes(error):
+                raise
+        time.sleep(random.uniform(0.01, 0.05) * (TRIES - left))
+    raise AssertionError("not reached")
+
+
+@contextmanager
+def reading() -> Iterator[Session]:
+    """A session for reading piece by piece, over as long as it takes."""
+    from airflow.utils.session import create_session
+
+    with create_session(scoped=False) as session:
+        yield session
+
+
+def _passes(error: DBAPIError) -> bool:
+    if isinstance(error, IntegrityError):
+        # Two made the same row; the second try finds it.
+        return True
+    cause = error.orig
+    code = getattr(cause, "pgcode", None) or getattr(cause, "sqlstate", None)
+    number = cause.args[0] if cause is not None and cause.args else None
+    return code in _PASSING or number in _PASSING_NUMBERS or "database is locked" in str(cause)
