@@ -229,7 +229,7 @@ class RunsOut(Answer):
     """A page of a job's runs."""
 
     jobRuns: list[RunOut]
-    totalCount: Count = Field(description="How many there are, on all pages.")
+    totalCount: Count = Field(description="How many match, on all pages.")
 
 
 class RunDetailOut(Answer):

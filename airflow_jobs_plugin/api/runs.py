@@ -43,7 +43,7 @@ from airflow_jobs_plugin.api.shapes import SnapshotOut
 from airflow_jobs_plugin.control import audit, items, runs, termination, triggering
 from airflow_jobs_plugin.control import jobs as jobs_control
 from airflow_jobs_plugin.control.items import ItemStatus
-from airflow_jobs_plugin.control.runs import RunView
+from airflow_jobs_plugin.control.runs import RunView, Status
 from airflow_jobs_plugin.control.transactions import reading, transact
 from airflow_jobs_plugin.spec import Job
 from airflow_jobs_plugin.spec.published import for_client, published
@@ -96,6 +96,8 @@ def list_runs(
     me: Me,
     client: ForClient,
     job_id: JobId,
+    status: Annotated[Status | None, Query(description="Only these.")] = None,
+    type: Annotated[Literal["MANUAL", "SCHEDULED"] | None, Query(description="Only these.")] = None,
     size: Annotated[int, page_size("Runs on a page.")] = 20,
     number: PageNumber = 1,
     order: Annotated[str, sort_by(runs.SORTS)] = "-createdAt",
@@ -107,7 +109,14 @@ def list_runs(
         me.must(session, "GET", job_id, "RUN")
         limit, offset = page_of(size, number)
         found, total = runs.list_runs(
-            session, job_id, limit=limit or 0, offset=offset, sort=sort, descending=descending
+            session,
+            job_id,
+            limit=limit or 0,
+            offset=offset,
+            sort=sort,
+            descending=descending,
+            status=status,
+            manual=None if type is None else type == "MANUAL",
         )
         if not total:
             jobs_control.get_job(session, job_id)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Select, case, func, select
+from sqlalchemy import Select, String, and_, case, cast, exists, func, literal, select
 from sqlalchemy.orm import Session
 
 from airflow_jobs_plugin.control.marks import OWNER, TERMINATED, read_mark
@@ -89,21 +89,70 @@ def list_runs(
     offset: int = 0,
     sort: str = "createdAt",
     descending: bool = True,
+    status: Status | None = None,
+    manual: bool | None = None,
 ) -> tuple[list[RunView], int]:
-    """A page of a job's runs, and how many there are in all."""
+    """A page of a job's runs, and how many match in all."""
     from airflow.models.dagrun import DagRun
 
     column: Any = {"startTime": DagRun.start_date, "endTime": DagRun.end_date}.get(sort, DagRun.created_at)
     order = (column.is_(None), column.desc() if descending else column.asc(), DagRun.id.desc())
-    page = select(DagRun.id).where(DagRun.dag_id == job_id).order_by(*order).limit(limit).offset(offset)
-    rows = session.execute(_runs(job_id, page).order_by(*order)).all()
+    wanted = select(DagRun.id).where(DagRun.dag_id == job_id)
+    if manual is not None:
+        wanted = wanted.where(DagRun.run_type == "manual" if manual else DagRun.run_type != "manual")
+    if status is not None:
+        wanted = wanted.where(_has_status(status))
+    page = wanted.order_by(*order).limit(limit).offset(offset)
+    total = select(func.count()).select_from(wanted.subquery("wanted"))
+    rows = session.execute(_runs(job_id, page, total).order_by(*order)).all()
     if rows:
         return [_view(row) for row in rows], rows[0].total_runs
-    total = session.scalar(select(func.count()).select_from(DagRun).where(DagRun.dag_id == job_id)) if offset else 0
-    return [], total or 0
+    return [], (session.scalar(total) or 0) if offset else 0
 
 
-def _runs(job_id: str, page: Select[Any]) -> Any:
+def _has_status(status: Status) -> Any:
+    """The condition on ``DagRun`` that ``_status`` and ``_counts`` come to."""
+    from airflow.models.dag import DagModel
+    from airflow.models.dagrun import DagRun
+    from airflow.models.task_state_store import TaskStateStoreModel as Store
+    from airflow.models.taskinstance import TaskInstance
+
+    def any_item(*kinds: str) -> Any:
+        return exists().where(
+            TaskInstance.dag_id == DagRun.dag_id,
+            TaskInstance.run_id == DagRun.run_id,
+            TaskInstance.task_id == PAYLOAD,
+            TaskInstance.state.in_([state for state, kind in ITEM_STATES.items() if kind in kinds]),
+        )
+
+    def marked(pattern: str) -> Any:
+        return exists().where(
+            *_mark_of(Store, DagRun),
+            # As ``marks.mark`` writes it: quotes in what people wrote are escaped, so nothing else reads like this.
+            Store.value.like(func.concat(pattern, cast(DagRun.clear_number, String), "}")),
+        )
+
+    if status in ("PENDING", "PAUSING", "PAUSED"):
+        paused = exists().where(DagModel.dag_id == DagRun.dag_id, DagModel.is_paused.is_(True))
+        condition = ~paused
+        if status != "PENDING":
+            condition = and_(paused, any_item("running") if status == "PAUSING" else ~any_item("running"))
+        return and_(DagRun._state.in_(["queued", "running"]), condition)
+    if status in ("SUCCESS", "COMPLETED"):
+        bad = any_item("failed", "canceled")
+        return and_(DagRun._state == "success", ~bad if status == "SUCCESS" else bad)
+    if status == "FAILURE":
+        return and_(DagRun._state == "failed", ~marked('%"clearNumber": '))
+    started = "true" if status == "TERMINATED" else "false"
+    return and_(DagRun._state == "failed", marked(f'%"started": {started}, "clearNumber": '))
+
+
+def _mark_of(store: Any, run: Any) -> tuple[Any, ...]:
+    """The row that says that a run was terminated."""
+    return store.dag_run_id == run.id, store.task_id == OWNER, store.map_index == -1, store.key == TERMINATED
+
+
+def _runs(job_id: str, page: Select[Any], total: Select[Any] | None = None) -> Any:
     from airflow.models.dag import DagModel
     from airflow.models.dagrun import DagRun, DagRunNote
     from airflow.models.task_state_store import TaskStateStoreModel as Store
@@ -135,7 +184,7 @@ def _runs(job_id: str, page: Select[Any]) -> Any:
         .group_by(TaskInstance.run_id)
         .subquery("counted")
     )
-    total = select(func.count()).select_from(DagRun).where(DagRun.dag_id == job_id).scalar_subquery()
+    counted_runs: Any = literal(1) if total is None else total.scalar_subquery()
     return (
         select(
             DagRun.id,
@@ -157,20 +206,14 @@ def _runs(job_id: str, page: Select[Any]) -> Any:
             Store.value.label("terminated"),
             XComModel.value.label("report"),
             TaskMap.length.label("planned"),
-            total.label("total_runs"),
+            counted_runs.label("total_runs"),
             *(column for column in counted.c if column.key != "run_id"),
         )
         .join(ids, ids.c.id == DagRun.id)
         .join(DagModel, DagModel.dag_id == DagRun.dag_id)
         .outerjoin(counted, counted.c.run_id == DagRun.run_id)
         .outerjoin(DagRunNote, DagRunNote.dag_run_id == DagRun.id)
-        .outerjoin(
-            Store,
-            (Store.dag_run_id == DagRun.id)
-            & (Store.task_id == OWNER)
-            & (Store.map_index == -1)
-            & (Store.key == TERMINATED),
-        )
+        .outerjoin(Store, and_(*_mark_of(Store, DagRun)))
         .outerjoin(
             XComModel,
             (XComModel.dag_run_id == DagRun.id)

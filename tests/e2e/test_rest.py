@@ -51,6 +51,18 @@ def run_of(rest: httpx.Client, job_id: str, run_id: str) -> dict[str, Any]:
     return run
 
 
+def runs_with(rest: httpx.Client, job_id: str, **filters: str) -> list[str]:
+    """The ids of a job's runs that a filter leaves, read page by page."""
+    found: list[str] = []
+    while True:
+        page = {"pageSize": 7, "pageNumber": len(found) // 7 + 1}
+        listed = rest.get(f"/jobs/{job_id}/runs", params={**page, **filters}).json()
+        found += [run["id"] for run in listed["jobRuns"]]
+        if len(listed["jobRuns"]) < 7:
+            assert len(found) == listed["totalCount"]
+            return found
+
+
 def wait_for(airflow: AirflowStack, rest: httpx.Client, job_id: str, run_id: str, *statuses: str) -> dict[str, Any]:
     def probe() -> Any:
         run = run_of(rest, job_id, run_id)
@@ -149,8 +161,11 @@ def test_pausing_in_the_middle_of_a_run(rest: httpx.Client, airflow: AirflowStac
     airflow.client.wait_until("two calls in flight", lambda: len(api.calls("interrupted")) == 2, 60)
     assert rest.post("/jobs/interrupted/pause").json() == {"message": "Paused"}
     assert run_of(rest, "interrupted", run_id)["status"] == "PAUSING"
+    assert runs_with(rest, "interrupted", status="PAUSING") == [run_id]
     error(rest.post("/jobs/interrupted/trigger"), 409, "job-paused")
     paused = wait_for(airflow, rest, "interrupted", run_id, "PAUSED")
+    assert runs_with(rest, "interrupted", status="PAUSED") == [run_id]
+    assert runs_with(rest, "interrupted", status="PAUSING") == runs_with(rest, "interrupted", status="PENDING") == []
     # What was on its way has finished and kept its result; nothing else has called.
     assert paused["counts"]["succeeded"] == len(api.calls("interrupted")) == 2
     time.sleep(4)
@@ -432,6 +447,33 @@ def test_secrets_go_in_and_never_come_out(
     assert marked not in logs
     assert SECRET not in logs
     rest.delete("/jobs/discreet-rest")
+
+
+def test_runs_are_found_by_what_they_are_shown_as(rest: httpx.Client, airflow: AirflowStack) -> None:
+    statuses = ("PENDING", "PAUSING", "PAUSED", "SUCCESS", "COMPLETED", "FAILURE", "TERMINATED", "CANCELED")
+    create(rest, "assorted", payload=[ADD, {"apiName": "acme_jobs:secret_agent"}], target={"type": "python"})
+    wait_for(airflow, rest, "assorted", trigger(rest, "assorted"), "FAILURE")
+    tolerant = {"toleratedFailurePercentage": 50}
+    rest.put("/jobs/assorted", json={"payload": [ADD, {"apiName": "x:y"}], "target": WORK["target"],
+                                     "configuration": tolerant})  # fmt: skip
+    wait_for(airflow, rest, "assorted", trigger(rest, "assorted"), "COMPLETED")
+    rest.put("/jobs/assorted", json={**WORK, "schedule": {"intervals": [{"every": "1s"}]}})
+    airflow.client.wait_until("two ticks", lambda: len(runs_with(rest, "assorted", type="SCHEDULED")) >= 2, 60)
+    rest.put("/jobs/assorted", json=WORK)
+    wait_for(airflow, rest, "assorted", trigger(rest, "assorted"), "SUCCESS")
+    airflow.client.wait_until("an end", lambda: runs_with(rest, "assorted", status="PENDING") == [], 60)
+    run_id = trigger(rest, "assorted")
+    rest.post(f"/jobs/assorted/runs/{run_id}/terminate")
+    shown = {run["id"]: run for run in rest.get("/jobs/assorted/runs", params={"pageSize": 500}).json()["jobRuns"]}
+    assert {run["status"] for run in shown.values()} >= {"FAILURE", "COMPLETED", "SUCCESS"}
+    for status in statuses:
+        assert runs_with(rest, "assorted", status=status) == [n for n in shown if shown[n]["status"] == status], status
+    for kind in ("MANUAL", "SCHEDULED"):
+        assert runs_with(rest, "assorted", type=kind) == [n for n in shown if shown[n]["type"] == kind], kind
+    # A run that was terminated and then cleared is no longer what the mark says.
+    airflow.api("POST", f"dags/assorted/dagRuns/{run_id}/clear", json={"dry_run": False})
+    wait_for(airflow, rest, "assorted", run_id, "SUCCESS")
+    assert run_id in runs_with(rest, "assorted", status="SUCCESS")
 
 
 # -- who may do what ------------------------------------------------------------------------------------------------
