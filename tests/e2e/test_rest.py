@@ -175,9 +175,7 @@ def test_pausing_in_the_middle_of_a_run(rest: httpx.Client, airflow: AirflowStac
     assert rest.post("/jobs/halted/resume").json() == {"message": "Resumed"}
     run = wait_for(airflow, rest, "halted", run_id, "SUCCESS")
     assert run["counts"]["succeeded"] == 6
-    assert {index: len(calls) for index, calls in api.calls_by_item("halted").items()} == dict.fromkeys(
-        range(6), 1
-    )
+    assert {index: len(calls) for index, calls in api.calls_by_item("halted").items()} == dict.fromkeys(range(6), 1)
 
 
 def test_terminating_calls_that_are_in_flight(
