@@ -49,11 +49,12 @@ class Output:
         for line in lines or str(error).splitlines():
             self.remark(f"{about}{line}")
 
-    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]], indent: str = "") -> None:
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Print a table, no wider than the terminal."""
-        width = os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
-        for line in table(columns, rows, width and max(20, width - len(indent))):
-            print(f"{indent}{line}")
+        # A terminal of no size, such as programs open, has lines as long as they are.
+        width = os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else 0
+        for line in table(columns, rows, max(20, width) if width else None):
+            print(line)
 
     def json_pages(self, pages: Iterable[Page], key: str | None = None) -> None:
         """Print all entries of a list as they come: as a list, or as ``{key: list, "totalCount"}``."""
