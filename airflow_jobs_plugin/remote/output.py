@@ -112,14 +112,18 @@ class _Terminal:
     """Standard output that is a terminal: text without control characters."""
 
     def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        # Lines of CSV end with a carriage return and a line feed, which is one end of a line.
+        self._decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")("replace"), translate=True)
 
     def write(self, piece: bytes) -> None:
-        text = self._decoder.decode(piece)
-        sys.stdout.write("".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text))
+        self._show(self._decoder.decode(piece))
 
     def flush(self) -> None:
+        self._show(self._decoder.decode(b"", final=True))
         sys.stdout.flush()
+
+    def _show(self, text: str) -> None:
+        sys.stdout.write("".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text))
 
 
 def _is_not_unicode(stream: TextIO) -> bool:
