@@ -103,10 +103,9 @@ def _next(arguments: argparse.Namespace) -> int:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if not 1 <= value <= 100_000:
-        raise argparse.ArgumentTypeError("a count is 1 to 100000")
-    return value
+    if not text.isascii() or not text.isdecimal() or len(text) > 6 or not 1 <= int(text) <= 100_000:
+        raise argparse.ArgumentTypeError("a count is a whole number from 1 to 100000")
+    return int(text)
 
 
 def _demo(arguments: argparse.Namespace) -> int:
