@@ -29,7 +29,7 @@ def trigger(client: JobsClient, arguments: argparse.Namespace, out: Output) -> i
     run_id = str(answer["jobRunId"])
     if arguments.watch:
         out.remark(f"{answer['message']}: {run_id}")
-        return _watched(client, job_id, run_id, out)
+        return _watched(client, job_id, run_id, out, reached=True)
     if out.as_json:
         out.json(answer)
     else:
@@ -42,7 +42,7 @@ def watch(client: JobsClient, arguments: argparse.Namespace, out: Output) -> int
     return _watched(client, arguments.job, _run_id(client, arguments), out)
 
 
-def _watched(client: JobsClient, job_id: str, run_id: str, out: Output) -> int:
+def _watched(client: JobsClient, job_id: str, run_id: str, out: Output, *, reached: bool = False) -> int:
     progress = Progress(sys.stderr, live=sys.stderr.isatty() and os.environ.get("TERM") != "dumb")
     latest: Json = {}
 
@@ -53,7 +53,7 @@ def _watched(client: JobsClient, job_id: str, run_id: str, out: Output) -> int:
 
     try:
         try:
-            ended = until_ended(look, progress)
+            ended = until_ended(look, progress, reached=reached)
         finally:
             progress.close()
     except KeyboardInterrupt:

@@ -32,6 +32,7 @@ def until_ended(
     look: Callable[[], Json],
     progress: Progress,
     *,
+    reached: bool = False,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Json:
@@ -40,9 +41,10 @@ def until_ended(
     Once a first look has succeeded, failures that may pass are waited out, as when the API server starts again.
 
     :param look: gets the run as the API answers it, ``jobRun`` of the answer
+    :param reached: the API has just answered, so that the first look is as good as any other
     :raises RemoteError: there is no such run (any more), or no answer for ``GIVE_UP`` seconds
     """
-    run = look()
+    run = _persistently(look, progress, clock, sleep) if reached else look()
     while True:
         progress.show(run)
         if run["status"] not in UNFINISHED:
