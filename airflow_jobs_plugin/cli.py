@@ -17,14 +17,16 @@ from airflow_jobs_plugin.remote import arguments as remote
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns its exit status."""
     parsed = _parser().parse_args(arguments)
+    status = 0
     try:
-        return int(parsed.run(parsed))
+        status = int(parsed.run(parsed))
+        sys.stdout.flush()
     except BrokenPipeError:
         # The reader of a pipe has gone, as `head` does: nothing is wrong, and nothing more can be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except KeyboardInterrupt:
         return 130
+    return status
 
 
 def run() -> NoReturn:

@@ -49,6 +49,11 @@ class Output:
         for line in lines or str(error).splitlines():
             self.remark(f"{about}{line}")
 
+    def give_up(self, error: OSError) -> None:
+        """Say that standard output takes nothing more, and drop what it has not taken."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        self.remark(f"standard output cannot be written: {error.strerror or error}")
+
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Print a table, no wider than the terminal."""
         # A terminal of no size, such as programs open, has lines as long as they are.
