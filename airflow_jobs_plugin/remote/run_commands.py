@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Iterable
 
@@ -59,9 +60,10 @@ def _watched(client: JobsClient, job_id: str, run_id: str, out: Output, *, reach
     except KeyboardInterrupt:
         if out.as_json and latest:
             out.json(latest)
+        which = shlex.join((job_id, run_id))
         out.remark(
-            f"Stopped watching; the run goes on. Watch it again: airflow-jobs watch {job_id} {run_id}. "
-            f"End it: airflow-jobs terminate {job_id} {run_id}"
+            f"Stopped watching; the run goes on. Watch it again: airflow-jobs watch {which}. "
+            f"End it: airflow-jobs terminate {which}"
         )
         return 130
     if out.as_json:
@@ -84,7 +86,8 @@ def _summary(ended: Json) -> Iterable[str]:
     if (ended.get("delivery") or {}).get("status") == "delivered":
         yield f"Delivered to {ended['delivery'].get('to', 'the sink')}"
     if counts["failed"]:
-        yield f"What failed: airflow-jobs items {ended['job_id']} {ended['id']} --status FAILED"
+        which = shlex.join((ended["job_id"], ended["id"]))
+        yield f"What failed: airflow-jobs items {which} --status FAILED"
 
 
 def runs(client: JobsClient, arguments: argparse.Namespace, out: Output) -> int:
