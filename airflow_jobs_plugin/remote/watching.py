@@ -112,7 +112,7 @@ class Progress:
     def trouble(self, text: str) -> None:
         """Say why nothing newer can be shown."""
         if self._live:
-            self._write(f"{text}; trying again")
+            self._write(safe(f"{text}; trying again"))
         elif not self._trouble:
             self._print(f"{text}; trying again")
         self._trouble = True
@@ -127,7 +127,8 @@ class Progress:
         filled = BAR * ended // total if total else 0
         bar = "#" * filled + "-" * (BAR - filled)
         numbers = f"{ended}/{total}" if total is not None else "?"
-        self._write("  ".join(part for part in (f"[{bar}] {numbers}", rate, span(now - self._began), said) if part))
+        parts = (f"[{bar}] {numbers}", rate, span(now - self._began), said)
+        self._write("  ".join(safe(part) for part in parts if part))
 
     def _rate(self, now: float, ended: int) -> str:
         """Items that ended per second, of late; empty where that cannot be said."""
@@ -143,7 +144,7 @@ class Progress:
             width = os.get_terminal_size(self._stream.fileno()).columns or 80
         except (OSError, ValueError):
             width = 80
-        self._stream.write(f"\r{cut(safe(text), max(width - 1, 1))}\x1b[K")
+        self._stream.write(f"\r{cut(text, max(width - 1, 1))}\x1b[K")
         self._stream.flush()
 
     def _print(self, text: str) -> None:
