@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import struct
-import subprocess
-import sys
-import termios
 import threading
 from collections.abc import Callable, Iterator
-from fcntl import ioctl
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -87,32 +80,6 @@ class Cli:
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
     return Cli(capsys)
-
-
-def command(*arguments: Any) -> list[str]:
-    """The words that run a command line in a process of its own."""
-    return [sys.executable, "-P", "-m", "airflow_jobs_plugin", *map(str, arguments)]
-
-
-def on_terminal(*arguments: Any, columns: int = 80, term: str = "xterm") -> tuple[int, str]:
-    """Run a command line in a process of its own on a terminal; returns its exit status and what it wrote there.
-
-    :param columns: how wide the terminal is; 0: nobody has said
-    """
-    ours, theirs = pty.openpty()
-    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24 if columns else 0, columns, 0, 0))
-    environment = os.environ | {"TERM": term, "LC_ALL": "C.UTF-8"}
-    process = subprocess.Popen(command(*arguments), stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
-    os.close(theirs)
-    written = b""
-    try:
-        while piece := os.read(ours, 65536):
-            written += piece
-    except OSError:
-        pass  # how Linux says that the last one has closed a terminal
-    finally:
-        os.close(ours)
-    return process.wait(60), written.decode()
 
 
 class Clock:

@@ -12,7 +12,8 @@ import pytest
 
 from airflow_jobs_plugin.demo.server import Reply
 
-from .conftest import Cli, FakeAirflow, command, refusal
+from ...terminal import command
+from .conftest import Cli, FakeAirflow, refusal
 
 GOOD = "payload:\n  - api: list-products\n    parameters: {page: 1}\n"
 CREATED = Reply(201, {"id": "prices", "message": "created", "ready": True})

@@ -18,7 +18,8 @@ import pytest
 from airflow_jobs_plugin.demo.server import Reply
 from airflow_jobs_plugin.remote.text import cut, json_text, safe, short, span, table
 
-from .conftest import Cli, FakeAirflow, command, item_of, job_of, on_terminal, query, refusal, run_of
+from ...terminal import command, on_terminal
+from .conftest import Cli, FakeAirflow, item_of, job_of, query, refusal, run_of
 
 RUN = "/jobs/prices/runs/manual__1"
 RESULTS = f"GET {RUN}/results"

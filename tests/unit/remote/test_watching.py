@@ -17,7 +17,8 @@ from airflow_jobs_plugin.errors import RemoteError
 from airflow_jobs_plugin.remote import run_commands
 from airflow_jobs_plugin.remote.watching import GIVE_UP, Progress, until_ended
 
-from .conftest import Cli, Clock, FakeAirflow, on_terminal, refusal, run_of
+from ...terminal import on_terminal
+from .conftest import Cli, Clock, FakeAirflow, refusal, run_of
 
 RUN = "/jobs/prices/runs/manual__1"
 TRIGGERED = Reply(200, {"jobRunId": "manual__1", "message": "Triggered"})
