@@ -88,30 +88,32 @@ def list_jobs(session: Session, wanted: Filter) -> tuple[list[JobView], int]:
     """A page of jobs, and how many there are on all pages."""
     dag = _dag()
     query = _jobs()
-    if wanted.ids is not None:
-        query = query.where(dag.dag_id.in_(wanted.ids))
-    if wanted.search:
-        query = query.where(dag.dag_id.icontains(wanted.search, autoescape=True))
-    if wanted.state is not None:
-        query = query.where(dag.is_paused.is_(wanted.state == "PAUSED"))
     columns = {column.key: column for column in query.selected_columns}
     order = columns[
         {"createdAt": "created_at", "nextRunTime": "next_run", "lastRunTime": "last_run"}.get(wanted.sort, "dag_id")
     ]
-    nulls_last = order.is_(None), order.desc() if wanted.descending else order.asc()
-    query = query.order_by(*nulls_last, dag.dag_id)
-    if wanted.source is None:
-        if wanted.limit is not None or wanted.offset:
-            counted = query.order_by(None).with_only_columns(dag.dag_id).subquery()
-            total = session.scalar(select(func.count()).select_from(counted)) or 0
-            page = session.execute(query.limit(wanted.limit).offset(wanted.offset)).all()
-            return _views(session, page), total
-        views = _views(session, session.execute(query).all())
-        return views, len(views)
-    # The source is in the definition, which the database cannot look into on all kinds of databases alike.
-    views = [view for view in _views(session, session.execute(query).all()) if view.source == wanted.source]
+    # First the names of all, then the page: who may see which, and what is a job of this plugin, the database does
+    # not know, and a long list of ids in a condition costs it more than reading all.
+    light = query.with_only_columns(columns["dag_id"], columns["serialized_id"], columns["dag_hash"])
+    light = light.order_by(order.is_(None), order.desc() if wanted.descending else order.asc(), dag.dag_id)
+    if wanted.search:
+        light = light.where(dag.dag_id.icontains(wanted.search, autoescape=True))
+    if wanted.state is not None:
+        light = light.where(dag.is_paused.is_(wanted.state == "PAUSED"))
+    rows = session.execute(light).all()
+    described = _described(session, [(row.serialized_id, row.dag_hash) for row in rows])
+    chosen = [
+        row.dag_id
+        for row in rows
+        if (wanted.ids is None or row.dag_id in wanted.ids)
+        and (known := described.get(row.serialized_id)) is not None
+        and (wanted.source is None or known["source"] == wanted.source)
+    ]
     end = None if wanted.limit is None else wanted.offset + wanted.limit
-    return views[wanted.offset : end], len(views)
+    page = chosen[wanted.offset : end]
+    full = query if len(page) == len(rows) else query.where(dag.dag_id.in_(page))
+    views = {view.id: view for view in _views(session, session.execute(full).all())} if page else {}
+    return [views[job_id] for job_id in page if job_id in views], len(chosen)
 
 
 def definition_of_version(session: Session, versions: Iterable[Any]) -> dict[Any, dict[str, Any]]:
@@ -200,22 +202,27 @@ def _views(session: Session, rows: Iterable[Any]) -> list[JobView]:
     return views
 
 
-_remembered: dict[Any, dict[str, Any]] = {}
+#: None: a DAG that this plugin did not make.
+_remembered: dict[Any, dict[str, Any] | None] = {}
 
 
 def _described(session: Session, wanted: list[tuple[Any, str]]) -> dict[Any, dict[str, Any]]:
-    """What is written in serialized DAGs of their jobs, by their ids; decoded once for each version."""
+    """What is written in serialized DAGs of their jobs, by their ids; decoded once for each version.
+
+    DAGs that this plugin did not make are left out.
+    """
     from airflow.models.serialized_dag import SerializedDagModel as Serialized
 
     missing = {key[0]: key for key in wanted if key not in _remembered}
     if missing:
         for serialized in session.scalars(select(Serialized).where(Serialized.id.in_(missing))):
             tasks = (serialized.data or {}).get("dag", {}).get("tasks", [])
+            _remembered[missing[serialized.id]] = None
             for task in (task.get("__var", task) for task in tasks):
                 if task.get("task_id") == PLAN and isinstance(task.get(DEFINITION), str):
                     _remembered[missing[serialized.id]] = json.loads(task[DEFINITION])
             session.expunge(serialized)
-    found = {key[0]: _remembered[key] for key in wanted if key in _remembered}
+    found = {key[0]: known for key in wanted if (known := _remembered.get(key)) is not None}
     while len(_remembered) > max(REMEMBERED, len(wanted)):
         del _remembered[next(iter(_remembered))]
     return found
