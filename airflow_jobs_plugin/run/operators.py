@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_jobs_plugin import settings
 from airflow_jobs_plugin.errors import AttemptError, DefinitionError, ItemFailedError
 from airflow_jobs_plugin.run import closing
-from airflow_jobs_plugin.run.items import DEFINITION, REVISION, item_id, parameters_of, plan_items, policy_of
+from airflow_jobs_plugin.run.items import DEFINITION, TERMS, Terms, item_id, parameters_of, plan_items, policy_of
 from airflow_jobs_plugin.run.outcomes import completed, failed, planned_items, store_outcome
 from airflow_jobs_plugin.run.rescheduling import later
 from airflow_jobs_plugin.run.retry import attempt_number
@@ -82,9 +82,8 @@ class PlanOperator(_JobOperator):
             items = plan_items(job, conf, settings.max_map_length(), stored.revision)
         except DefinitionError as error:
             raise AirflowFailException(f"Nothing was called. {error}") from None
-        if stored.revision:
-            # For whoever changes the definition: this run still goes by this one.
-            context["ti"].xcom_push(REVISION, stored.revision)
+        # For whoever appends to the run, and for whoever changes the definition: this run still goes by this one.
+        context["ti"].xcom_push(TERMS, Terms.of(job, stored.revision).written())
         self.log.info(
             "This run has %d items, %d at a time%s",
             len(items),
