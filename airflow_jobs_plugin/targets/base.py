@@ -6,6 +6,22 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 
+class Memory(Protocol):
+    """What an item's attempts keep beyond the death of a worker: one small JSON object."""
+
+    async def recall(self) -> dict[str, Any] | None: ...
+
+    async def remember(self, value: dict[str, Any] | None) -> None: ...
+
+
+@dataclass(frozen=True)
+class Grant:
+    """Where an API that is called may append items to the run, and a token for just that."""
+
+    url: str
+    token: str = field(repr=False)
+
+
 @dataclass(frozen=True)
 class Attempt:
     """One try of one payload item: all that a target may use."""
@@ -24,6 +40,8 @@ class Attempt:
     """Seconds that this attempt may take, connecting included."""
     proxy: str | dict[str, Any] | None = None
     auth_session: dict[str, Any] | None = None
+    memory: Memory | None = None
+    grant: Grant | None = None
 
 
 @dataclass(frozen=True)
@@ -32,6 +50,7 @@ class Result:
 
     value: Any
     status_code: int | None = None
+    extended_payloads: list[Any] | None = None
 
 
 @dataclass(frozen=True)
