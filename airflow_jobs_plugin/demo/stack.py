@@ -191,6 +191,11 @@ class AirflowStack:
         if process := self.processes.pop(name, None):
             process.stop()
 
+    def kill_component(self, name: str) -> None:
+        """Kill one component with -9, as a machine that fails would; what it has started goes with it."""
+        if process := self.processes.pop(name, None):
+            process.kill()
+
     def log_file(self, name: str) -> Path:
         """Return the file with the output of a component, or of ``db-migrate``."""
         return self.home / "logs" / f"{name}.log"
