@@ -110,8 +110,9 @@ def build_dag(stored: StoredJob, max_map_length: int) -> DAG:
         max_active_tis_per_dagrun=1,
     ).set_upstream(payload)
     # Last: a task takes a deep copy of the params that its DAG has when the task is made, and Airflow validates each
-    # copy whenever it serializes the DAG. A trigger's values reach the run from here alone.
-    dag.params = ParamsDict({OVERRIDE: _override_param(job)})
+    # copy whenever it serializes the DAG. A trigger's values reach the run from here alone. Past the attribute's
+    # validator: it would check this one schema against the metaschema of schemas, for each of a thousand DAGs.
+    object.__setattr__(dag, "params", ParamsDict({OVERRIDE: _override_param(job)}))
     return dag
 
 

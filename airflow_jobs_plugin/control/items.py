@@ -11,7 +11,7 @@ from typing import Any, Literal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from airflow_jobs_plugin.control.runs import ITEM_STATES, RunView, get_run
+from airflow_jobs_plugin.control.runs import ITEM_STATES, KINDS, RunView, get_run
 from airflow_jobs_plugin.errors import NotFoundError
 from airflow_jobs_plugin.run.items import PAYLOAD, PLAN, item_id, parameters_of, policy_of
 from airflow_jobs_plugin.run.outcomes import ENDED, KEY, reconciled
@@ -68,17 +68,18 @@ class Filter:
 def list_items(session: Session, job_id: str, run_id: str, wanted: Filter) -> tuple[list[ItemView], int]:
     """A page of a run's items with their outcomes, and how many match. Raises ``NotFoundError``."""
     items, rows = _items(session, job_id, run_id)
-    views = (_view(job_id, run_id, n, items[n], rows) for n in range(len(items)))
-    found = [view for view in views if _matches(view, wanted)]
-    key = _KEYS[wanted.sort]
+    # Of ten thousand items a page shows a hundred: the others are looked at only as far as the filter asks.
+    found = [n for n, item in enumerate(items) if _fits(item, rows.get(n), wanted)]
     if wanted.sort != "index" or wanted.descending:
+        keys = {n: _KEYS[wanted.sort](n, items[n], rows.get(n)) for n in found}
         # Items without a value come last, either way round.
-        empty = [view for view in found if key(view) is None]
-        found = sorted((v for v in found if key(v) is not None), key=key, reverse=wanted.descending) + empty
+        empty = [n for n in found if keys[n] is None]
+        found = sorted((n for n in found if keys[n] is not None), key=keys.__getitem__, reverse=wanted.descending)
+        found += empty
     page = found[wanted.offset : wanted.offset + wanted.limit]
-    ended = {view.index: rows[view.index].state for view in page if view.index in rows}
-    outcomes = dict(_outcomes(session, job_id, run_id, ended))
-    return [_with(view, outcomes.get(view.index)) for view in page], len(found)
+    outcomes = dict(_outcomes(session, job_id, run_id, {n: rows[n].state for n in page if n in rows}))
+    views = [_view(job_id, run_id, n, items[n], rows) for n in page]
+    return [_with(view, outcomes.get(view.index)) for view in views], len(found)
 
 
 def get_item(session: Session, job_id: str, run_id: str, index: int) -> ItemView:
@@ -117,24 +118,55 @@ def results(
             yield _with(view, outcome), item_body(facts, item, view.id, outcome)
 
 
-_KEYS: dict[str, Callable[[ItemView], Any]] = {
-    "index": lambda view: view.index,
-    "api": lambda view: view.api,
-    "status": lambda view: ITEM_STATUSES.index(view.status),
-    "attempts": lambda view: view.attempts,
-    "startTime": lambda view: view.start_time,
-    "endTime": lambda view: view.end_time,
-    "duration": lambda view: view.duration,
-}
-
-
 @dataclass(frozen=True)
 class _Row:
+    """What Airflow knows of an item."""
+
     state: str | None
     try_number: int
     max_tries: int
     start: datetime | None
     end: datetime | None
+
+    @property
+    def duration(self) -> float | None:
+        return (self.end - self.start).total_seconds() if self.start and self.end else None
+
+
+def _status(row: _Row | None) -> ItemStatus:
+    kind = ITEM_STATES.get(row.state or "", "pending") if row is not None else "pending"
+    return ITEM_STATUSES[KINDS.index(kind)]
+
+
+def _attempts(row: _Row | None) -> int:
+    if row is None or not row.try_number:
+        return 0
+    # A try that is queued is counted, and not begun.
+    return attempt_number(row.try_number, row.max_tries) - (row.state in ("scheduled", "queued"))
+
+
+_KEYS: dict[str, Callable[[int, dict[str, Any], _Row | None], Any]] = {
+    "index": lambda n, item, row: n,
+    "api": lambda n, item, row: item["api"],
+    "status": lambda n, item, row: ITEM_STATUSES.index(_status(row)),
+    "attempts": lambda n, item, row: _attempts(row),
+    "startTime": lambda n, item, row: row and row.start,
+    "endTime": lambda n, item, row: row and row.end,
+    "duration": lambda n, item, row: row and row.duration,
+}
+
+
+def _fits(item: dict[str, Any], row: _Row | None, wanted: Filter) -> bool:
+    if wanted.status is not None and _status(row) != wanted.status:
+        return False
+    if not wanted.search:
+        return True
+    text = wanted.search.casefold()
+    if text in item["api"].casefold():
+        return True
+    # As they are shown, so that nobody finds out a masked value by searching for it.
+    shown = masked(parameters_of(item))
+    return text in json.dumps(shown, ensure_ascii=False).casefold()
 
 
 def _items(session: Session, job_id: str, run_id: str) -> tuple[list[dict[str, Any]], dict[int, _Row]]:
@@ -177,36 +209,20 @@ def _items(session: Session, job_id: str, run_id: str) -> tuple[list[dict[str, A
 
 def _view(job_id: str, run_id: str, index: int, item: dict[str, Any], rows: dict[int, _Row]) -> ItemView:
     row = rows.get(index)
-    kind = ITEM_STATES.get(row.state or "", "pending") if row is not None else "pending"
-    begun = 0
-    if row is not None and row.try_number:
-        begun = attempt_number(row.try_number, row.max_tries)
-        if row.state in ("scheduled", "queued"):
-            begun -= 1  # counted, and not begun
-    duration = (row.end - row.start).total_seconds() if row is not None and row.start and row.end else None
     return ItemView(
         index=index,
         id=item_id(job_id, run_id, index),
         api=item["api"],
         parameters=masked(parameters_of(item)),
-        status=ITEM_STATUSES[("pending", "running", "retrying", "succeeded", "failed", "canceled").index(kind)],
-        attempts=begun,
+        status=_status(row),
+        attempts=_attempts(row),
         maximum_attempts=policy_of(item).maximum_attempts,
         start_time=row.start if row is not None else None,
         end_time=row.end if row is not None else None,
-        duration=duration,
+        duration=row.duration if row is not None else None,
         parent=item.get("parent"),
         depth=item.get("depth", 0),
     )
-
-
-def _matches(view: ItemView, wanted: Filter) -> bool:
-    if wanted.status is not None and view.status != wanted.status:
-        return False
-    if not wanted.search:
-        return True
-    text = wanted.search.casefold()
-    return text in view.api.casefold() or text in json.dumps(view.parameters, ensure_ascii=False).casefold()
 
 
 def _with(view: ItemView, outcome: dict[str, Any] | None) -> ItemView:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Integer, cast, func, select
 from sqlalchemy.orm import Session
 
 log = logging.getLogger(__name__)
@@ -36,21 +36,54 @@ class FactoryFile:
 
 
 def factory_file(session: Session) -> FactoryFile | None:
-    """Where jobs come from: as another job's DAG says, or found in a bundle on this machine; None if nowhere."""
+    """Where jobs come from: as other jobs' DAGs say, or found in a bundle on this machine; None if nowhere."""
     from airflow.models.dag import DagModel, DagTag
 
     from airflow_jobs_plugin.factory import TAG
 
-    known = session.execute(
-        select(DagModel.bundle_name, DagModel.bundle_version, DagModel.relative_fileloc, DagModel.fileloc)
+    place = (DagModel.bundle_name, DagModel.bundle_version, DagModel.relative_fileloc, DagModel.fileloc)
+    files = session.execute(
+        select(*place)
         .join(DagTag, DagTag.dag_id == DagModel.dag_id)
         .where(DagTag.name == TAG, DagModel.relative_fileloc.is_not(None))
-        .order_by(DagModel.is_stale, DagModel.last_parsed_time.desc())
-        .limit(1)
-    ).first()
-    if known is not None:
-        return FactoryFile(known[0], known[1], known[2] or "", known[3] or "")
+        .group_by(*place)
+        .order_by(func.min(cast(DagModel.is_stale, Integer)), func.max(DagModel.last_parsed_time).desc())
+    )
+    for row in files:
+        file = FactoryFile(row[0], row[1], row[2] or "", row[3] or "")
+        # Others may have the tag, too: their file makes no jobs, and a worker would look for them in vain.
+        if _calls_factory(Path(file.path)) if file.is_here else _made_jobs(session, file):
+            return file
     return _found_here()
+
+
+def _made_jobs(session: Session, file: FactoryFile) -> bool:
+    """Whether the DAGs of a file that is elsewhere are jobs of this plugin. One of them tells."""
+    from airflow.models.dag import DagModel, DagTag
+
+    from airflow_jobs_plugin.control.jobs import Filter, list_jobs
+    from airflow_jobs_plugin.factory import TAG
+
+    ids = session.scalars(
+        select(DagModel.dag_id)
+        .join(DagTag, DagTag.dag_id == DagModel.dag_id)
+        .where(
+            DagTag.name == TAG,
+            DagModel.bundle_name == file.bundle_name,
+            DagModel.relative_fileloc == file.relative_path,
+            DagModel.is_stale.is_(False),
+        )
+        .limit(5)
+    )
+    return bool(list_jobs(session, Filter(ids=frozenset(ids)))[0])
+
+
+def _calls_factory(path: Path) -> bool:
+    try:
+        text = path.read_bytes()
+    except OSError:
+        return False
+    return b"load_jobs(" in text and b"airflow" in text
 
 
 def register(session: Session, dag: Any, file: FactoryFile) -> None:
@@ -106,11 +139,7 @@ def _found_here() -> FactoryFile | None:
                 if seen > MOST_FILES:
                     return None
                 path = Path(root, name)
-                try:
-                    text = path.read_bytes()
-                except OSError:
-                    continue
-                if b"load_jobs(" in text and b"airflow" in text:
+                if _calls_factory(path):
                     relative = str(path.relative_to(bundle.path))
                     version: Any = bundle.get_current_version()
                     return FactoryFile(bundle.name, version, relative, str(path))

@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +33,11 @@ COMMANDS = {
 }
 
 
+def _worker(number: int, concurrency: int) -> list[str]:
+    name = f"worker-{number}@%h"
+    return ["celery", "worker", "--skip-serve-logs", "--concurrency", str(concurrency), "--celery-hostname", name]
+
+
 class AirflowStack:
     """A real Airflow on an embedded PostgreSQL and on free ports of 127.0.0.1.
 
@@ -50,6 +55,8 @@ class AirflowStack:
     :param connections: connection id to URI or JSON
     :param env: further environment variables for all components
     :param triggerer: whether to start a triggerer too
+    :param workers: Celery workers instead of LocalExecutor's, each with its concurrency. ``config`` then has the
+        ``[celery]`` section with a broker; results go to the stack's own database
     """
 
     def __init__(
@@ -61,6 +68,7 @@ class AirflowStack:
         connections: Mapping[str, str] | None = None,
         env: Mapping[str, str] | None = None,
         triggerer: bool = False,
+        workers: Sequence[int] = (),
     ) -> None:
         self._temporary = home is None
         self.home = Path(home or tempfile.mkdtemp(prefix="ajp-airflow-")).resolve()
@@ -68,7 +76,9 @@ class AirflowStack:
         self.config = config or {}
         self.connections = connections or {}
         self.extra_env = env or {}
-        self.components = [name for name in COMMANDS if triggerer or name != "triggerer"]
+        self.commands = {name: command for name, command in COMMANDS.items() if triggerer or name != "triggerer"}
+        for number, concurrency in enumerate(workers, 1):
+            self.commands[f"worker-{number}"] = _worker(number, concurrency)
         self.postgres = EmbeddedPostgres(self.home / "postgres")
         self.processes: dict[str, ManagedProcess] = {}
         self.env: dict[str, str] = {}
@@ -91,7 +101,7 @@ class AirflowStack:
             # The API server imports for seconds before it looks at the database, so it need not wait.
             self.start_component("api-server")
             began += self._took("migrate", lambda: self.command("db", "migrate", timeout=timeout))
-            for name in self.components[1:]:
+            for name in list(self.commands)[1:]:
                 self.start_component(name)
             began += self._took("components", lambda: self.wait_healthy(timeout))
         except BaseException:
@@ -152,6 +162,10 @@ class AirflowStack:
         defaults = environment.default_config(
             self.home, self.dags_folder, self.postgres.url("psycopg2"), self.postgres.url("asyncpg"), ports
         )
+        if any(name.startswith("worker-") for name in self.commands):
+            backend = f"db+{self.postgres.url('psycopg2')}"
+            celery = {"result_backend": backend, "worker_enable_remote_control": False}
+            defaults = environment.merge(defaults, {"core": {"executor": "CeleryExecutor"}, "celery": celery})
         config = environment.merge(defaults, self.config)
         self.env = environment.build(self.home, config, self.connections, self.extra_env)
         self.base_url = f"http://127.0.0.1:{ports['api']}"
@@ -182,9 +196,9 @@ class AirflowStack:
     # -- components ------------------------------------------------------------------------------------
 
     def start_component(self, name: str) -> None:
-        """Start ``api-server``, ``scheduler``, ``dag-processor`` or ``triggerer``; also again."""
+        """Start ``api-server``, ``scheduler``, ``dag-processor``, ``triggerer`` or ``worker-1`` …; also again."""
         self.stop_component(name)
-        self.processes[name] = self._spawn(name, COMMANDS[name])
+        self.processes[name] = self._spawn(name, self.commands[name])
 
     def stop_component(self, name: str) -> None:
         """End one component with all its descendants; nothing happens when it does not run."""

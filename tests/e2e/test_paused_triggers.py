@@ -196,3 +196,22 @@ def test_resuming_takes_triggers_again(airflow: AirflowStack, jobs: Jobs) -> Non
     assert_refused(post(airflow, "/api/v2/dags/resumed/dagRuns"), "resumed")
     airflow.client.unpause("resumed")
     assert jobs.run("resumed")["state"] == "success"
+
+
+def test_a_stranger_with_the_tag_of_jobs_does_not_lead_workers_astray(
+    airflow: AirflowStack, rest: httpx.Client
+) -> None:
+    # The file with "maker" was parsed last, or will have been in a moment: not where jobs come from.
+    airflow.client.wait_until(
+        "a parse",
+        lambda: (
+            airflow.api("GET", "dags/maker")["last_parsed_time"] > airflow.api("GET", "dags/warm")["last_parsed_time"]
+        ),
+        60,
+        0.05,
+    )
+    response = rest.post("/jobs", json={"id": "led", "payload": WORK["payload"], "target": WORK["target"]})
+    assert response.json()["ready"]
+    assert airflow.api("GET", "dags/led")["relative_fileloc"] == "jobs.py"
+    assert "maker" not in [job["id"] for job in rest.get("/jobs").json()]
+    rest.delete("/jobs/led")

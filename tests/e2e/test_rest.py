@@ -156,28 +156,26 @@ def test_many_triggers_in_one_moment_are_many_runs_and_one_key_is_one(rest: http
 
 def test_pausing_in_the_middle_of_a_run(rest: httpx.Client, airflow: AirflowStack, api: Api) -> None:
     payload = [{"apiName": "slow", "parameters": {"seconds": 3, "n": n}} for n in range(6)]
-    create(rest, "interrupted", payload=payload, configuration={"maxConcurrentRequests": 2})
-    run_id = trigger(rest, "interrupted")
-    airflow.client.wait_until("two calls in flight", lambda: len(api.calls("interrupted")) == 2, 60)
-    assert rest.post("/jobs/interrupted/pause").json() == {"message": "Paused"}
-    assert run_of(rest, "interrupted", run_id)["status"] == "PAUSING"
-    assert runs_with(rest, "interrupted", status="PAUSING") == [run_id]
-    error(rest.post("/jobs/interrupted/trigger"), 409, "job-paused")
-    paused = wait_for(airflow, rest, "interrupted", run_id, "PAUSED")
-    assert runs_with(rest, "interrupted", status="PAUSED") == [run_id]
-    assert runs_with(rest, "interrupted", status="PAUSING") == runs_with(rest, "interrupted", status="PENDING") == []
+    create(rest, "halted", payload=payload, configuration={"maxConcurrentRequests": 2})
+    run_id = trigger(rest, "halted")
+    airflow.client.wait_until("two calls in flight", lambda: len(api.calls("halted")) == 2, 60)
+    assert rest.post("/jobs/halted/pause").json() == {"message": "Paused"}
+    assert run_of(rest, "halted", run_id)["status"] == "PAUSING"
+    assert runs_with(rest, "halted", status="PAUSING") == [run_id]
+    error(rest.post("/jobs/halted/trigger"), 409, "job-paused")
+    paused = wait_for(airflow, rest, "halted", run_id, "PAUSED")
+    assert runs_with(rest, "halted", status="PAUSED") == [run_id]
+    assert runs_with(rest, "halted", status="PAUSING") == runs_with(rest, "halted", status="PENDING") == []
     # What was on its way has finished and kept its result; nothing else has called.
-    assert paused["counts"]["succeeded"] == len(api.calls("interrupted")) == 2
+    assert paused["counts"]["succeeded"] == len(api.calls("halted")) == 2
     time.sleep(4)
-    assert len(api.calls("interrupted")) == 2
-    assert rest.get("/jobs/interrupted").json()["state"] == "PAUSED"
+    assert len(api.calls("halted")) == 2
+    assert rest.get("/jobs/halted").json()["state"] == "PAUSED"
 
-    assert rest.post("/jobs/interrupted/resume").json() == {"message": "Resumed"}
-    run = wait_for(airflow, rest, "interrupted", run_id, "SUCCESS")
+    assert rest.post("/jobs/halted/resume").json() == {"message": "Resumed"}
+    run = wait_for(airflow, rest, "halted", run_id, "SUCCESS")
     assert run["counts"]["succeeded"] == 6
-    assert {index: len(calls) for index, calls in api.calls_by_item("interrupted").items()} == dict.fromkeys(
-        range(6), 1
-    )
+    assert {index: len(calls) for index, calls in api.calls_by_item("halted").items()} == dict.fromkeys(range(6), 1)
 
 
 def test_terminating_calls_that_are_in_flight(
