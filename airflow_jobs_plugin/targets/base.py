@@ -32,6 +32,8 @@ class Result:
 
     value: Any
     status_code: int | None = None
+    extended_payloads: list[Any] | None = None
+    """Items that the API appends to the run, as it wrote them: checked to be a list, no further."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from airflow_jobs_plugin.spec.targets import HttpTarget
+from airflow_jobs_plugin.targets.answers import extended_payloads
 from airflow_jobs_plugin.targets.base import Attempt, Caller, Limits, Result
 from airflow_jobs_plugin.targets.exchange import Client, open_client
 from airflow_jobs_plugin.targets.request import build_call
@@ -25,4 +26,4 @@ class _HttpCaller:
 
     async def __call__(self, attempt: Attempt) -> Result:
         answer = await self._client.call(build_call(self._spec, attempt), attempt.timeout, attempt.proxy)
-        return Result(answer.value, answer.status)
+        return Result(answer.value, answer.status, extended_payloads(answer.value))

@@ -247,6 +247,43 @@ async def test_a_compressed_bomb_is_left_at_the_limit(server: Server) -> None:
     assert (await error_of(limits=Limits(max_result_bytes=100_000))).code == "result-too-big-error"
 
 
+# -- appending to the run ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "payloads"),
+    [
+        ({"n": 1, "extendedPayloads": [{"api": "a"}]}, [{"api": "a"}]),
+        ({"extendedPayloads": []}, []),
+        ({"extendedPayloads": None}, None),
+        ({"n": 1}, None),
+        ([{"extendedPayloads": [1]}], None),
+        ("extendedPayloads", None),
+    ],
+)
+async def test_an_answers_extended_payloads_are_items_to_append(server: Server, body: Any, payloads: Any) -> None:
+    server.answer = answering(text=json.dumps(body), content_type="application/json")
+    result = await call()
+    assert (result.value, result.extended_payloads) == (body, payloads)
+
+
+@pytest.mark.parametrize(
+    ("found", "kind"), [({}, "an object"), ("a", "a text"), (1.5, "a number"), (True, "a boolean")]
+)
+async def test_extended_payloads_that_are_no_list_end_the_item(server: Server, found: Any, kind: str) -> None:
+    server.answer = answering(text=json.dumps({"extendedPayloads": found}), content_type="application/json")
+    error = await error_of()
+    assert (error.code, error.retriable) == ("invalid-extended-payloads", False)
+    assert error.message.startswith(
+        f"the answer's extendedPayloads is {kind}; it should be a list of items such as [{{"
+    )
+
+
+async def test_text_appends_nothing(server: Server) -> None:
+    server.answer = answering(text='{"extendedPayloads": 1}', content_type="text/plain")
+    assert (await call()).extended_payloads is None
+
+
 # -- what goes wrong on the way ------------------------------------------------------------------------------------
 
 
