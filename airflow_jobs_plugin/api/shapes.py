@@ -175,6 +175,7 @@ class HttpTargetOut(_Shape):
     path: str
     parametersAs: NotRequired[Literal["json", "query", "form"]]
     headers: Headers
+    sendRunToken: bool
 
 
 class RunApiTargetOut(_Shape):

@@ -46,6 +46,9 @@ class HttpTarget(Model):
     """How parameters are sent. None: ``query`` for GET, else ``json``."""
     headers: Headers = Field(default_factory=dict)
     """Sent with every call, over the connection's own. Write-only: never shown again."""
+    send_run_token: bool = False
+    """Whether calls carry what the API needs to append items to the run: ``X-Job-Append-Url`` and
+    ``X-Job-Append-Token``."""
 
 
 class RunApiTarget(Model):

@@ -7,6 +7,16 @@ from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
+class Grant:
+    """The right to append items to the run that the attempt belongs to."""
+
+    url: str
+    """Where to append: absolute, of characters that a header carries as they are."""
+    token: str = field(repr=False)
+    """For this run alone. A secret."""
+
+
+@dataclass(frozen=True)
 class Attempt:
     """One try of one payload item: all that a target may use."""
 
@@ -24,6 +34,8 @@ class Attempt:
     """Seconds that this attempt may take, connecting included."""
     proxy: str | dict[str, Any] | None = None
     auth_session: dict[str, Any] | None = None
+    grant: Grant | None = None
+    """Passed on where the target has ``sendRunToken``."""
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ KEEP_ALIVE = 1.0
 _OURS = frozenset(
     ("content-length", "transfer-encoding")
     + ("idempotency-key", "x-job-id", "x-job-run-id", "x-item-index", "x-attempt")
+    + ("x-job-append-url", "x-job-append-token")
 )
 
 
@@ -200,6 +201,9 @@ class _Exchange:
             raise LeftHome(self._status)
         for name, value in self._own.items():
             request.headers[name] = value
+        if request.url.origin() == self._home:
+            for name, value in self._call.private.items():
+                request.headers[name] = value
         if self._proxy and self._proxy.authorization and not request.is_ssl():
             # Without TLS there is no CONNECT that could carry it.
             request.headers["Proxy-Authorization"] = self._proxy.authorization
@@ -226,7 +230,7 @@ class _Exchange:
         secrets = [value for name, value in self._own.items() if name.lower() != "content-type"]
         if self._proxy and self._proxy.authorization:
             secrets.append(self._proxy.authorization)
-        return Redactor([*secrets, *self._call.hidden])
+        return Redactor([*secrets, *self._call.private.values(), *self._call.hidden])
 
 
 def _merged(connection: dict[str, str], call: Call, target: dict[str, str]) -> dict[str, str]:

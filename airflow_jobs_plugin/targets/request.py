@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -33,6 +33,8 @@ class Call:
     headers: dict[str, str]
     """The plugin's own; configured ones come on top."""
     content_type: str | None = None
+    private: dict[str, str] = field(default_factory=dict)
+    """Headers for the connection's own origin, and for no other that a redirect leads to. Secret."""
     hidden: tuple[str, ...] = ()
     """What else of the call is secret, and is taken out of messages."""
 
@@ -58,6 +60,7 @@ def build_call(spec: HttpTarget, attempt: Attempt) -> Call:
         body,
         headers_of(attempt, content_type),
         content_type,
+        private=grant_headers(attempt) if spec.send_run_token else {},
         hidden=tuple(secrets_in_url(spec.path)),
     )
 
@@ -120,6 +123,14 @@ def identity(attempt: Attempt) -> dict[str, str]:
         "X-Item-Index": str(attempt.index),
         "X-Attempt": str(attempt.number),
     }
+
+
+def grant_headers(attempt: Attempt) -> dict[str, str]:
+    """The headers that let the API append items to the run; none where the attempt has no grant."""
+    if attempt.grant is None:
+        return {}
+    # As they are: nobody who is to call a URL would decode it first.
+    return {"X-Job-Append-Url": attempt.grant.url, "X-Job-Append-Token": attempt.grant.token}
 
 
 def header_value(text: str) -> str:
