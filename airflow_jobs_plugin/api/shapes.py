@@ -185,9 +185,11 @@ class RunApiTargetOut(_Shape):
     connId: str
     startPath: str
     resultPath: str
+    cancelPath: NotRequired[str]
     pollInterval: Milliseconds
     maxPollInterval: Milliseconds
     headers: Headers
+    sendRunToken: bool
 
 
 class PythonTargetOut(_Shape):

@@ -6,6 +6,22 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 
+class Memory(Protocol):
+    """What the attempts of one item leave for each other: one small JSON object, which outlives a worker.
+
+    It belongs to one item of one run. Whoever provides it empties it when the item's outcome is stored, so that an
+    item that a person has run again begins anew.
+    """
+
+    async def recall(self) -> dict[str, Any] | None:
+        """What was remembered last, by whatever attempt; None: nothing. Raises what its storage raises."""
+        ...
+
+    async def remember(self, value: dict[str, Any] | None) -> None:
+        """Keep the value, over the death of this process once this has returned; None forgets."""
+        ...
+
+
 @dataclass(frozen=True)
 class Grant:
     """The right to append items to the run that the attempt belongs to."""
@@ -34,6 +50,8 @@ class Attempt:
     """Seconds that this attempt may take, connecting included."""
     proxy: str | dict[str, Any] | None = None
     auth_session: dict[str, Any] | None = None
+    memory: Memory | None = None
+    """None: a worker's death forgets what this attempt started."""
     grant: Grant | None = None
     """Passed on where the target has ``sendRunToken``."""
 
