@@ -103,8 +103,6 @@ def unrunnable(job: Job, max_map_length: int) -> str | None:
     """What of a valid definition this version, or this set-up, cannot run; None if nothing."""
     if len(job.payload) > max_map_length:
         return too_many(len(job.payload), max_map_length)
-    if job.target.type == "run-api":
-        return "target: this version does not yet run 'run-api' targets"
     return unsupported(job.sink) if job.sink is not None else None
 
 
