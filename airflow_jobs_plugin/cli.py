@@ -17,14 +17,16 @@ from airflow_jobs_plugin.remote import arguments as remote
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns its exit status."""
     parsed = _parser().parse_args(arguments)
+    status = 0
     try:
-        return int(parsed.run(parsed))
+        status = int(parsed.run(parsed))
+        sys.stdout.flush()
     except BrokenPipeError:
         # The reader of a pipe has gone, as `head` does: nothing is wrong, and nothing more can be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except KeyboardInterrupt:
         return 130
+    return status
 
 
 def run() -> NoReturn:
@@ -103,10 +105,9 @@ def _next(arguments: argparse.Namespace) -> int:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if not 1 <= value <= 100_000:
-        raise argparse.ArgumentTypeError("a count is 1 to 100000")
-    return value
+    if not text.isascii() or not text.isdecimal() or len(text) > 6 or not 1 <= int(text) <= 100_000:
+        raise argparse.ArgumentTypeError("a count is a whole number from 1 to 100000")
+    return int(text)
 
 
 def _demo(arguments: argparse.Namespace) -> int:

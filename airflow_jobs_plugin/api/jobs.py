@@ -21,6 +21,7 @@ from airflow_jobs_plugin.api.models import (
     FaultOut,
     JobOut,
     PausedOut,
+    Place,
     PreviewOut,
     ResumedOut,
     UpdatedOut,
@@ -89,7 +90,8 @@ def list_jobs(
 
     found, total = transact(read)
     response.headers["X-Total-Count"] = str(total)
-    return [JobOut.of(view, client=client, listed=True) for view in found]
+    place = Place.configured()
+    return [JobOut.of(view, place, client=client, listed=True) for view in found]
 
 
 @router.post(
@@ -159,7 +161,7 @@ def get_job(me: Me, client: ForClient, job_id: JobId, response: Response) -> Job
 
     view = transact(read)
     response.headers["ETag"] = view.etag
-    return JobOut.of(view, client=client)
+    return JobOut.of(view, Place.configured(), client=client)
 
 
 @router.put(

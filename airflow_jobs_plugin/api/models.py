@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -31,6 +32,19 @@ Count = Annotated[int, Field(ge=0)]
 Ready = Annotated[
     bool, Field(description="Whether Airflow knows it already; if not, it does within a minute, and can be triggered.")
 ]
+
+
+@dataclass(frozen=True)
+class Place:
+    """What this Airflow is called where the platform has workspaces and projects. Asked for once an answer."""
+
+    workspace: str
+    project: str
+
+    @classmethod
+    def configured(cls) -> Place:
+        """As the configuration says."""
+        return cls(settings.text("workspace_id"), settings.text("project_name"))
 
 
 class JobOut(Answer):
@@ -63,15 +77,15 @@ class JobOut(Answer):
     etag: str = Field(description="For If-Match.", examples=['"5f8a4c0d9be2f1a7c3d6"'])
 
     @classmethod
-    def of(cls, view: JobView, *, client: bool, listed: bool = False) -> JobOut:
+    def of(cls, view: JobView, place: Place, *, client: bool, listed: bool = False) -> JobOut:
         """The published form; ``client``: in the types of the platform's client."""
         definition = published(view.job)
         if client:
             definition = for_client(definition, listed=listed)
-        project = settings.text("project_name")
+        project = place.project
         return cls(
             id=view.id,
-            workspace_id=settings.text("workspace_id"),
+            workspace_id=place.workspace,
             project_id=project,
             projectId=project,
             state="PAUSED" if view.paused else "ACTIVE",
@@ -185,7 +199,7 @@ class RunOut(Answer):
     job_configuration_snapshot: SnapshotOut
 
     @classmethod
-    def of(cls, view: RunView, snapshot: SnapshotOut) -> RunOut:
+    def of(cls, view: RunView, place: Place, snapshot: SnapshotOut) -> RunOut:
         """The published form, with the definition that the run was created from."""
         counts, terminated, delivery = view.counts, view.terminated, view.delivery
         reason = error = None
@@ -204,8 +218,8 @@ class RunOut(Answer):
         return cls(
             id=view.id,
             job_id=view.job_id,
-            workspace_id=settings.text("workspace_id"),
-            project_id=settings.text("project_name"),
+            workspace_id=place.workspace,
+            project_id=place.project,
             type="MANUAL" if view.manual else "SCHEDULED",
             status=view.status,
             start_time=instant(view.start_time or view.created_at),

@@ -25,6 +25,7 @@ from airflow_jobs_plugin.api.models import (
     ItemOut,
     ItemsOut,
     NewItemOut,
+    Place,
     RunDetailOut,
     RunOut,
     RunsOut,
@@ -337,7 +338,8 @@ def _must_read_results(me: Caller, session: Session, job_id: str) -> None:
 def _shown(session: Session, found: list[RunView], client: bool) -> list[RunOut]:
     versions = jobs_control.definition_of_version(session, (view.version for view in found))
     snapshots = {version: _snapshot(definition, client) for version, definition in versions.items()}
-    return [RunOut.of(view, snapshots.get(view.version, {"configuration": {}})) for view in found]
+    place = Place.configured()
+    return [RunOut.of(view, place, snapshots.get(view.version, {"configuration": {}})) for view in found]
 
 
 def _snapshot(definition: dict[str, Any], client: bool) -> SnapshotOut:

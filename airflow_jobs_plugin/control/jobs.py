@@ -102,7 +102,8 @@ def list_jobs(session: Session, wanted: Filter) -> tuple[list[JobView], int]:
     query = query.order_by(*nulls_last, dag.dag_id)
     if wanted.source is None:
         if wanted.limit is not None or wanted.offset:
-            total = session.scalar(select(func.count()).select_from(query.order_by(None).subquery())) or 0
+            counted = query.order_by(None).with_only_columns(dag.dag_id).subquery()
+            total = session.scalar(select(func.count()).select_from(counted)) or 0
             page = session.execute(query.limit(wanted.limit).offset(wanted.offset)).all()
             return _views(session, page), total
         views = _views(session, session.execute(query).all())
@@ -142,11 +143,9 @@ def _jobs() -> Any:
     from airflow.models.dagrun import DagRun
     from airflow.models.serialized_dag import SerializedDagModel as Serialized
 
+    # Grouped, not looked up for each DAG: the table has no index by DAG.
     newest = (
-        select(func.max(Serialized.created_at))
-        .where(Serialized.dag_id == DagModel.dag_id)
-        .correlate(DagModel)
-        .scalar_subquery()
+        select(Serialized.dag_id, func.max(Serialized.created_at).label("at")).group_by(Serialized.dag_id).subquery()
     )
     created = (
         select(func.min(DagVersion.created_at))
@@ -169,7 +168,8 @@ def _jobs() -> Any:
             Serialized.dag_hash,
         )
         .join(DagTag, (DagTag.dag_id == DagModel.dag_id) & (DagTag.name == TAG))
-        .join(Serialized, (Serialized.dag_id == DagModel.dag_id) & (Serialized.created_at == newest))
+        .join(newest, newest.c.dag_id == DagModel.dag_id)
+        .join(Serialized, (Serialized.dag_id == newest.c.dag_id) & (Serialized.created_at == newest.c.at))
         .where(DagModel.is_stale.is_(False))
     )
 

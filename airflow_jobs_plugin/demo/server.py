@@ -36,7 +36,7 @@ class Received:
 
 @dataclass(frozen=True)
 class Reply:
-    """What to answer: a status, a JSON body (None for an empty one) and further headers."""
+    """What to answer: a status, a JSON body (None for an empty one; bytes as they are) and further headers."""
 
     status: int = 200
     body: Any = None
@@ -82,7 +82,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class LocalServer:
-    """An HTTP server on a free port of 127.0.0.1, in threads of this process.
+    """An HTTP server on a port of 127.0.0.1, in threads of this process.
 
     A subclass says in :meth:`reply` what to answer; it runs in the request's own thread.
     """
@@ -110,9 +110,9 @@ class LocalServer:
         """``http://127.0.0.1:<port>``, without a slash at the end."""
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self) -> Self:
-        """Listen; return at once."""
-        server = _Server(("127.0.0.1", 0), self._handler())
+    def start(self, port: int = 0) -> Self:
+        """Listen, on a free port unless one is given; return at once."""
+        server = _Server(("127.0.0.1", port), self._handler())
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), name=type(self).__name__, daemon=True)
         thread.start()
         self._server = server
@@ -180,7 +180,9 @@ class LocalServer:
                 return b"".join(parts)
 
             def _send(self, reply: Reply) -> None:
-                payload = b"" if reply.body is None else json.dumps(reply.body).encode()
+                payload = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+                if reply.body is None:
+                    payload = b""
                 try:
                     self.send_response(reply.status)
                     for name, value in {"Content-Type": "application/json", **reply.headers}.items():

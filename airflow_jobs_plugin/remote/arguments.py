@@ -140,7 +140,6 @@ def _index(text: str) -> int:
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("a count is at least 1")
-    return value
+    if not text.isascii() or not text.isdecimal() or len(text) > 9 or int(text) < 1:
+        raise argparse.ArgumentTypeError("a count is a whole number from 1")
+    return int(text)

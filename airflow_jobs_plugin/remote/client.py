@@ -50,35 +50,35 @@ class JobsClient:
         def page(number: int) -> Page:
             params = {**filters, "pageSize": PAGE, "pageNumber": number}
             entries, headers = self._session.array("jobs", params)
-            return Page(entries, int(headers.get("X-Total-Count", len(entries))))
+            return Page(entries, _number(headers.get("X-Total-Count"), len(entries)))
 
         return _pages(page)
 
     def job(self, job_id: str) -> Json:
         """One job."""
-        return self._session.object("GET", _job(job_id))
+        return self._session.object("GET", _job(job_id), "id", "payload", "configuration", "target", "sink", "etag")
 
     def create(self, definition: Json) -> Json:
         """Create a job: ``{"id", "message", "ready"}``."""
-        return self._session.object("POST", "jobs", body=definition)
+        return self._session.object("POST", "jobs", "ready", body=definition)
 
     def update(self, job_id: str, definition: Json, if_match: str | None = None) -> Json:
         """Replace a job's definition: ``{"id", "message", "ready"}``."""
-        return self._session.object("PUT", _job(job_id), body=definition, headers=_if_match(if_match))
+        return self._session.object("PUT", _job(job_id), "ready", body=definition, headers=_if_match(if_match))
 
     def delete(self, job_id: str, *, force: bool = False, if_match: str | None = None) -> int:
         """Delete a job with its runs; returns how many runs that were."""
         params = {"force": "true"} if force else {}
-        response = self._session.read("DELETE", _job(job_id), params=params, headers=_if_match(if_match))
-        return int(response.headers.get("X-Deleted-Runs", 0))
+        headers = self._session.done("DELETE", _job(job_id), params=params, headers=_if_match(if_match))
+        return _number(headers.get("X-Deleted-Runs"), 0)
 
     def pause(self, job_id: str) -> Json:
         """Pause a job: ``{"message"}``."""
-        return self._session.object("POST", f"{_job(job_id)}/pause")
+        return self._session.object("POST", f"{_job(job_id)}/pause", "message")
 
     def resume(self, job_id: str) -> Json:
         """Resume a job: ``{"message"}``."""
-        return self._session.object("POST", f"{_job(job_id)}/resume")
+        return self._session.object("POST", f"{_job(job_id)}/resume", "message")
 
     def trigger(
         self, job_id: str, payload: list[Any] | None = None, note: str | None = None, key: str | None = None
@@ -86,7 +86,8 @@ class JobsClient:
         """Start a run: ``{"jobRunId", "message"}``."""
         body = {name: value for name, value in (("payload", payload), ("note", note)) if value is not None}
         headers = {"Idempotency-Key": key} if key is not None else {}
-        return self._session.object("POST", f"{_job(job_id)}/trigger", body=body, headers=headers)
+        path = f"{_job(job_id)}/trigger"
+        return self._session.object("POST", path, "jobRunId", "message", body=body, headers=headers)
 
     # -- runs --------------------------------------------------------------------------------------------
 
@@ -102,7 +103,8 @@ class JobsClient:
         return Page(found[:limit], total)
 
     def _run_page(self, job_id: str, size: int, number: int) -> Page:
-        answer = self._session.object("GET", f"{_job(job_id)}/runs", params={"pageSize": size, "pageNumber": number})
+        params = {"pageSize": size, "pageNumber": number}
+        answer = self._session.object("GET", f"{_job(job_id)}/runs", "jobRuns", "totalCount", params=params)
         return Page(answer["jobRuns"], answer["totalCount"])
 
     def latest_run(self, job_id: str) -> str:
@@ -114,12 +116,12 @@ class JobsClient:
 
     def run(self, job_id: str, run_id: str) -> Json:
         """One run: ``{"jobRun", "results"}``."""
-        return self._session.object("GET", _run(job_id, run_id))
+        return self._session.object("GET", _run(job_id, run_id), "jobRun")
 
     def terminate(self, job_id: str, run_id: str, reason: str | None = None) -> Json:
         """End a run: ``{"message"}``."""
         body = {} if reason is None else {"reason": reason}
-        return self._session.object("POST", f"{_run(job_id, run_id)}/terminate", body=body)
+        return self._session.object("POST", f"{_run(job_id, run_id)}/terminate", "message", body=body)
 
     def append(
         self, job_id: str, run_id: str, payload: list[Any], parent: int | None = None, key: str | None = None
@@ -134,7 +136,8 @@ class JobsClient:
 
         def page(number: int) -> Page:
             params = {**filters, "pageSize": PAGE, "pageNumber": number}
-            answer = self._session.object("GET", f"{_run(job_id, run_id)}/payloads", params=params)
+            path = f"{_run(job_id, run_id)}/payloads"
+            answer = self._session.object("GET", path, "payloads", "totalCount", params=params)
             return Page(answer["payloads"], answer["totalCount"])
 
         return _pages(page)
@@ -156,6 +159,10 @@ def _pages(fetch: Callable[[int], Page]) -> Iterator[Page]:
         number += 1
         if not page.entries or seen >= page.total:
             return
+
+
+def _number(header: str | None, default: int) -> int:
+    return int(header) if header is not None and header.isascii() and header.isdecimal() else default
 
 
 def _segment(text: str, what: str) -> str:

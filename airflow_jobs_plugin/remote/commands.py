@@ -46,4 +46,10 @@ def run(arguments: argparse.Namespace) -> int:
     except JobsError as error:
         out.complain(error)
         return 1
+    except BrokenPipeError:
+        raise  # its reader has had enough
+    except OSError as error:
+        # Whatever else is read or written says itself what is wrong with it.
+        out.give_up(error)
+        return 1
     return status

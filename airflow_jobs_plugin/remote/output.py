@@ -49,11 +49,17 @@ class Output:
         for line in lines or str(error).splitlines():
             self.remark(f"{about}{line}")
 
-    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]], indent: str = "") -> None:
+    def give_up(self, error: OSError) -> None:
+        """Say that standard output takes nothing more, and drop what it has not taken."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        self.remark(f"standard output cannot be written: {error.strerror or error}")
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Print a table, no wider than the terminal."""
-        width = os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
-        for line in table(columns, rows, width and max(20, width - len(indent))):
-            print(f"{indent}{line}")
+        # A terminal of no size, such as programs open, has lines as long as they are.
+        width = os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else 0
+        for line in table(columns, rows, max(20, width) if width else None):
+            print(line)
 
     def json_pages(self, pages: Iterable[Page], key: str | None = None) -> None:
         """Print all entries of a list as they come: as a list, or as ``{key: list, "totalCount"}``."""
@@ -111,14 +117,18 @@ class _Terminal:
     """Standard output that is a terminal: text without control characters."""
 
     def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        # Lines of CSV end with a carriage return and a line feed, which is one end of a line.
+        self._decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")("replace"), translate=True)
 
     def write(self, piece: bytes) -> None:
-        text = self._decoder.decode(piece)
-        sys.stdout.write("".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text))
+        self._show(self._decoder.decode(piece))
 
     def flush(self) -> None:
+        self._show(self._decoder.decode(b"", final=True))
         sys.stdout.flush()
+
+    def _show(self, text: str) -> None:
+        sys.stdout.write("".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text))
 
 
 def _is_not_unicode(stream: TextIO) -> bool:

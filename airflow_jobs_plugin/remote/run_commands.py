@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Iterable
 
@@ -29,7 +30,7 @@ def trigger(client: JobsClient, arguments: argparse.Namespace, out: Output) -> i
     run_id = str(answer["jobRunId"])
     if arguments.watch:
         out.remark(f"{answer['message']}: {run_id}")
-        return _watched(client, job_id, run_id, out)
+        return _watched(client, job_id, run_id, out, reached=True)
     if out.as_json:
         out.json(answer)
     else:
@@ -42,7 +43,7 @@ def watch(client: JobsClient, arguments: argparse.Namespace, out: Output) -> int
     return _watched(client, arguments.job, _run_id(client, arguments), out)
 
 
-def _watched(client: JobsClient, job_id: str, run_id: str, out: Output) -> int:
+def _watched(client: JobsClient, job_id: str, run_id: str, out: Output, *, reached: bool = False) -> int:
     progress = Progress(sys.stderr, live=sys.stderr.isatty() and os.environ.get("TERM") != "dumb")
     latest: Json = {}
 
@@ -53,15 +54,16 @@ def _watched(client: JobsClient, job_id: str, run_id: str, out: Output) -> int:
 
     try:
         try:
-            ended = until_ended(look, progress)
+            ended = until_ended(look, progress, reached=reached)
         finally:
             progress.close()
     except KeyboardInterrupt:
         if out.as_json and latest:
             out.json(latest)
+        which = shlex.join((job_id, run_id))
         out.remark(
-            f"Stopped watching; the run goes on. Watch it again: airflow-jobs watch {job_id} {run_id}. "
-            f"End it: airflow-jobs terminate {job_id} {run_id}"
+            f"Stopped watching; the run goes on. Watch it again: airflow-jobs watch {which}. "
+            f"End it: airflow-jobs terminate {which}"
         )
         return 130
     if out.as_json:
@@ -84,7 +86,8 @@ def _summary(ended: Json) -> Iterable[str]:
     if (ended.get("delivery") or {}).get("status") == "delivered":
         yield f"Delivered to {ended['delivery'].get('to', 'the sink')}"
     if counts["failed"]:
-        yield f"What failed: airflow-jobs items {ended['job_id']} {ended['id']} --status FAILED"
+        which = shlex.join((ended["job_id"], ended["id"]))
+        yield f"What failed: airflow-jobs items {which} --status FAILED"
 
 
 def runs(client: JobsClient, arguments: argparse.Namespace, out: Output) -> int:

@@ -49,11 +49,11 @@ class Session:
         """Close the connections."""
         self._http.close()
 
-    def object(self, method: str, path: str, **options: Any) -> Json:
-        """Ask for a JSON object. Options are those of ``read``."""
+    def object(self, method: str, path: str, *needed: str, **options: Any) -> Json:
+        """Ask for a JSON object with some fields at least. Options are those of ``read``."""
         response = self.read(method, path, **options)
         answer = _decoded(response)
-        if not isinstance(answer, dict):
+        if not isinstance(answer, dict) or not answer.keys() >= set(needed):
             raise self._stranger(response)
         return answer
 
@@ -61,9 +61,16 @@ class Session:
         """Ask for a JSON array; returns it and the answer's headers."""
         response = self.read("GET", path, params=params)
         answer = _decoded(response)
-        if not isinstance(answer, list):
+        if not isinstance(answer, list) or not all(isinstance(entry, dict) for entry in answer):
             raise self._stranger(response)
         return answer, response.headers
+
+    def done(self, method: str, path: str, **options: Any) -> Mapping[str, str]:
+        """Ask for something that answers with nothing; returns the answer's headers. Options are those of ``read``."""
+        response = self.read(method, path, **options)
+        if response.status_code != 204:
+            raise self._stranger(response)
+        return response.headers
 
     def stream(self, path: str, params: Params, kinds: tuple[str, ...]) -> Iterator[bytes]:
         """Ask for one of some content types; yields the body in the pieces in which it comes."""
@@ -161,7 +168,8 @@ class Session:
 
     def _stranger(self, response: httpx.Response) -> RemoteError:
         if response.is_redirect:
-            return RemoteError(f"{self.url} leads elsewhere, to {response.headers.get('Location')}; give that URL")
+            where = response.headers.get("Location")
+            return RemoteError(f"{self.url} leads elsewhere, to {where}; give that URL", response.status_code)
         kind = response.headers.get("Content-Type", "nothing").partition(";")[0]
         path = response.request.url.path
         return RemoteError(
@@ -186,8 +194,13 @@ class Session:
             message = f"not allowed: {message}"
         elif status >= 500:
             message = f"{self.url} failed: {message} (correlationId {body.get('correlationId')})"
-        details = [(str(fault["path"]), str(fault["message"])) for fault in body.get("details", ())]
-        return RemoteError(message, status, str(body.get("code") or ""), details)
+        return RemoteError(message, status, str(body.get("code") or ""), _details(body.get("details")))
+
+
+def _details(value: Any) -> list[tuple[str, str]]:
+    """The single faults of an error; what stands before Airflow has errors of its own shape."""
+    faults = [fault for fault in value if isinstance(fault, dict)] if isinstance(value, list) else []
+    return [(str(fault.get("path") or ""), str(fault["message"])) for fault in faults if fault.get("message")]
 
 
 def _decoded(response: httpx.Response) -> Any:

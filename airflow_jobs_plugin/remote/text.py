@@ -50,7 +50,7 @@ def between(start: str | None, end: str | None) -> str:
 
 def span(seconds: float) -> str:
     """``4.2s``, ``2m05s`` or ``1h02m``."""
-    if seconds < 60:
+    if seconds < 59.95:  # which would read 60.0s
         return f"{max(seconds, 0):.1f}s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}m{rest:02d}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"

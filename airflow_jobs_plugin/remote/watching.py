@@ -32,6 +32,7 @@ def until_ended(
     look: Callable[[], Json],
     progress: Progress,
     *,
+    reached: bool = False,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Json:
@@ -40,9 +41,10 @@ def until_ended(
     Once a first look has succeeded, failures that may pass are waited out, as when the API server starts again.
 
     :param look: gets the run as the API answers it, ``jobRun`` of the answer
+    :param reached: the API has just answered, so that the first look is as good as any other
     :raises RemoteError: there is no such run (any more), or no answer for ``GIVE_UP`` seconds
     """
-    run = look()
+    run = _persistently(look, progress, clock, sleep) if reached else look()
     while True:
         progress.show(run)
         if run["status"] not in UNFINISHED:
@@ -110,7 +112,7 @@ class Progress:
     def trouble(self, text: str) -> None:
         """Say why nothing newer can be shown."""
         if self._live:
-            self._write(f"{text}; trying again")
+            self._write(safe(f"{text}; trying again"))
         elif not self._trouble:
             self._print(f"{text}; trying again")
         self._trouble = True
@@ -125,7 +127,8 @@ class Progress:
         filled = BAR * ended // total if total else 0
         bar = "#" * filled + "-" * (BAR - filled)
         numbers = f"{ended}/{total}" if total is not None else "?"
-        self._write("  ".join(part for part in (f"[{bar}] {numbers}", rate, span(now - self._began), said) if part))
+        parts = (f"[{bar}] {numbers}", rate, span(now - self._began), said)
+        self._write("  ".join(safe(part) for part in parts if part))
 
     def _rate(self, now: float, ended: int) -> str:
         """Items that ended per second, of late; empty where that cannot be said."""
@@ -141,7 +144,7 @@ class Progress:
             width = os.get_terminal_size(self._stream.fileno()).columns or 80
         except (OSError, ValueError):
             width = 80
-        self._stream.write(f"\r{cut(safe(text), max(width - 1, 1))}\x1b[K")
+        self._stream.write(f"\r{cut(text, max(width - 1, 1))}\x1b[K")
         self._stream.flush()
 
     def _print(self, text: str) -> None:

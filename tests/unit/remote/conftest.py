@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -39,6 +40,11 @@ class FakeAirflow(LocalServer):
         """The requests of a method, those for tokens left out."""
         found = [request for request in self.ledger.all() if not request.path.startswith("/auth/")]
         return [request for request in found if method is None or request.method == method]
+
+
+def query(request: Received) -> dict[str, str]:
+    """The parameters of a request's query."""
+    return dict(parse_qsl(urlsplit(request.path).query, keep_blank_values=True))
 
 
 @pytest.fixture
@@ -76,6 +82,24 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
     return Cli(capsys)
 
 
+class Clock:
+    """Time that passes only while somebody sleeps. What is in ``then`` happens in the sleeps, one in each."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.slept: list[float] = []
+        self.then: list[Callable[[], Any]] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.slept.append(seconds)
+        if self.then:
+            self.then.pop(0)()
+
+
 def refusal(status: int, message: str, *details: tuple[str, str], code: str = "some-code") -> Reply:
     """An error as the REST API answers it."""
     faults = [{"path": path, "message": text} for path, text in details]
@@ -90,6 +114,48 @@ def refusal(status: int, message: str, *details: tuple[str, str], code: str = "s
             "retirable": False,
         },
     )
+
+
+def job_of(job_id: str = "prices", **fields: Any) -> dict[str, Any]:
+    """A job as the REST API answers it."""
+    return {
+        "id": job_id,
+        "state": "ACTIVE",
+        "source": "API",
+        "location": "created over REST",
+        "created_at": "2026-11-20T09:00:00Z",
+        "next_run_time": "2026-11-24T02:00:00Z",
+        "last_run_time": None,
+        "description": "at 02:00, Europe/Berlin",
+        "ready": True,
+        "configuration": {"maxConcurrentRequests": 5, "retry": {"maximumAttempts": 3}},
+        "payload": [{"apiName": "list-products", "parameters": {"page": 1}}],
+        "schedule": None,
+        "sink": None,
+        "target": {"type": "http", "connId": "prices_api"},
+        "proxy": None,
+        "auth_session": None,
+        "notifications": None,
+        "etag": '"5f8a"',
+        **fields,
+    }
+
+
+def item_of(index: int, status: str = "SUCCEEDED", **fields: Any) -> dict[str, Any]:
+    """An item of a run as the REST API answers it."""
+    return {
+        "index": index,
+        "id": f"k{index}",
+        "apiName": "list-products",
+        "parameters": {"page": index},
+        "status": status,
+        "attempts": 1,
+        "maximumAttempts": 3,
+        "duration": 0.25,
+        "result": {"n": index} if status == "SUCCEEDED" else None,
+        "error": None,
+        **fields,
+    }
 
 
 def run_of(status: str, **counts: int) -> dict[str, Any]:
