@@ -49,15 +49,25 @@ class AttemptError(JobsError):
     """One attempt of a payload item failed.
 
     Attributes: ``code`` (a stable short name such as ``timeout``), ``message``, ``status_code`` (the HTTP
-    status where there was one), ``retriable`` (False: another attempt cannot help, or must not be made).
+    status where there was one), ``retriable`` (False: another attempt cannot help, or must not be made),
+    ``retry_after`` (seconds that the API asked to wait, or None; for a target's own waits, an item's are its policy's).
     """
 
-    def __init__(self, code: str, message: str, *, status_code: int | None = None, retriable: bool = True) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        status_code: int | None = None,
+        retriable: bool = True,
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
         self.status_code = status_code
         self.retriable = retriable
+        self.retry_after = retry_after
 
 
 class ItemFailedError(AttemptError):

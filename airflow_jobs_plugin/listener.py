@@ -17,17 +17,19 @@ def on_starting(component: Any) -> None:
     """Called with the component's job, and in every task process with a marker, which is of no interest here."""
     if type(component).__name__ != "Job":
         return
-    _forget_missed_runs()
+    _prepare()
     preload()
 
 
-def _forget_missed_runs() -> None:
-    from airflow.utils.session import create_session
+def _prepare() -> None:
+    from airflow_jobs_plugin.control import next_runs, tokens
+    from airflow_jobs_plugin.control.transactions import transact
 
-    from airflow_jobs_plugin.control import next_runs
-
-    try:
-        with create_session() as session:
-            next_runs.forget_missed(session)
-    except Exception:
-        log.warning("Could not look for runs that were missed", exc_info=True)
+    for what, work in (
+        ("look for runs that were missed", next_runs.forget_missed),
+        ("make the key of run tokens", tokens.ensure_key),
+    ):
+        try:
+            transact(work)
+        except Exception:
+            log.warning("Could not %s", what, exc_info=True)

@@ -31,6 +31,36 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "example": "my_company.jobs:*",
         "default": "",
     },
+    "max_run_items": {
+        "description": "Most items that a run may grow to by appending, whatever its job's maxRuns says.",
+        "version_added": "0.1.0",
+        "type": "integer",
+        "example": None,
+        "default": "100000",
+    },
+    "max_append_depth": {
+        "description": "How many appends an item may be away from its run's own list: an item of the list is at "
+        "depth 0, what its answer appends at depth 1, and so on.",
+        "version_added": "0.1.0",
+        "type": "integer",
+        "example": None,
+        "default": "1000",
+    },
+    "api_url": {
+        "description": "Base URL at which workers, and APIs that got a run token, reach Airflow's API server to append "
+        "items to a run. Default: [api] base_url, else that of [core] execution_api_server_url.",
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": "https://airflow.example.com",
+        "default": "",
+    },
+    "run_token_hours": {
+        "description": "How long a run token is valid, in hours. It is good for appending to one run only.",
+        "version_added": "0.1.0",
+        "type": "integer",
+        "example": None,
+        "default": "24",
+    },
     "preload": {
         "description": "Whether the process that forks the workers loads beforehand what payload items need. "
         "Without it each item spends about a second on imports.",

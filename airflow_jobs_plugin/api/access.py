@@ -6,6 +6,7 @@ forget it; each route then checks the caller's rights on the very job.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -14,13 +15,17 @@ from fastapi import HTTPException, Request
 from sqlalchemy.orm import Session
 
 from airflow_jobs_plugin.api.errors import answer
-from airflow_jobs_plugin.control import pausing
+from airflow_jobs_plugin.control import pausing, tokens
+from airflow_jobs_plugin.control.transactions import transact
+from airflow_jobs_plugin.run.tokens import PREFIX, Permit
 from airflow_jobs_plugin.spec import Job
 
 if TYPE_CHECKING:
     from airflow.api_fastapi.auth.managers.base_auth_manager import ResourceMethod
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+#: The one route that takes run tokens, whatever comes before.
+_APPENDS = re.compile(r"/jobs/[^/]+/runs/[^/]+/payloads$")
 SAFE = ("GET", "HEAD", "OPTIONS")
 #: Longest body of a request, bytes.
 MAX_BODY = 32 * 1024 * 1024
@@ -45,6 +50,26 @@ class Authenticated:
 
 
 async def _identify(request: Request) -> Any:
+    from fastapi.concurrency import run_in_threadpool
+
+    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and credentials.strip().startswith(PREFIX):
+        return await run_in_threadpool(_permit, request, credentials.strip())
+    request.state.permit = None
+    return await _identify_user(request)
+
+
+def _permit(request: Request, token: str) -> Any:
+    permit = transact(lambda session: tokens.permit_of(session, token))
+    if permit is None:
+        return answer(401, "this run token is not valid, or its time is over", headers={"WWW-Authenticate": "Bearer"})
+    if request.method != "POST" or not _APPENDS.search(request.scope["path"]):
+        return answer(403, "a run token is good for appending to its run, and for nothing else")
+    request.state.permit, request.state.job_user = permit, None
+    return None
+
+
+async def _identify_user(request: Request) -> Any:
     from airflow.api_fastapi.core_api.security import get_user, resolve_user_from_token
     from fastapi.security import HTTPAuthorizationCredentials
 
@@ -108,6 +133,8 @@ class Caller:
 
     def __init__(self, request: Request) -> None:
         self.user: Any = request.state.job_user
+        self.permit: Permit | None = request.state.permit
+        """Of a request with a run token, which no user made. The one route that takes it asks ``must_append``."""
 
     @property
     def name(self) -> str:
@@ -118,6 +145,8 @@ class Caller:
         """Raise 403 unless the caller may do this to that job, or to a part of it (``RUN``, ``TASK_INSTANCE`` …)."""
         from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 
+        if self.user is None:
+            raise HTTPException(403, "a run token is good for appending to its run, and for nothing else")
         allowed = _manager().is_authorized_dag(
             method=method,
             access_entity=DagAccessEntity[entity] if entity else None,
@@ -126,6 +155,13 @@ class Caller:
         )
         if not allowed:
             raise HTTPException(403, f"you may not do this to the job {job_id!r}")
+
+    def must_append(self, session: Session, job_id: str, run_id: str) -> None:
+        """Raise 403 unless the caller may append to that run: by right, or by a token of that very run."""
+        if self.permit is None:
+            self.must(session, "PUT", job_id, "RUN")
+        elif (self.permit.job_id, self.permit.run_id) != (job_id, run_id):
+            raise HTTPException(403, "this run token is for another run")
 
     def must_read_connections(self, job: Job) -> None:
         """Raise 403 unless the caller may read every connection that the job names."""

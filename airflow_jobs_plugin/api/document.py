@@ -15,6 +15,8 @@ TAGS = [
     {"name": "runs", "description": "Executions of a job: triggered, watched, terminated, and their results."},
     {"name": "schedules", "description": "When a schedule would fire, without a job."},
 ]
+#: The security scheme of run tokens, which one route takes beside the others.
+RUN_TOKEN = "runToken"
 _MARK = "x-definition"
 _COMPONENTS = "#/components/schemas/"
 
@@ -34,6 +36,7 @@ def openapi(app: FastAPI) -> dict[str, Any]:
     components["securitySchemes"] = {
         "token": {"type": "http", "scheme": "bearer", "description": "An access token of Airflow."},
         "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "The same token."},
+        RUN_TOKEN: {"type": "http", "scheme": "bearer", "description": "A run token, as calls bring it along."},
     }
     document["security"] = [{"token": []}, {"apiKey": []}]
     for path in document["paths"].values():

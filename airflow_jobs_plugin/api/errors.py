@@ -36,7 +36,7 @@ _CATEGORIES = {
 
 
 #: Errors that may be over later.
-_PASSING = ("job-not-ready", "job-paused")
+_PASSING = ("job-not-ready", "job-paused", "run-not-planned")
 
 
 class InvalidRequest(Exception):
@@ -162,7 +162,8 @@ _MEANINGS = {
     403: "The caller may not do this.",
     404: "There is no such job, run or item.",
     409: "Not in the state that the job or run is in. `code` says why: `job-exists`, `job-is-code`, "
-    "`job-has-active-runs`, `job-paused`, `job-not-ready`, `idempotency-key-reused`.",
+    "`job-has-active-runs`, `job-paused`, `job-not-ready`, `idempotency-key-reused`, and of an append "
+    "`run-not-planned`, `run-closing`, `run-ended`, `too-many-items`, `too-deep`, `database-unsuitable`.",
     411: "A body without a length.",
     412: "Somebody has changed the job meanwhile.",
     413: "The body is too large.",

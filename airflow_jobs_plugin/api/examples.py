@@ -64,6 +64,13 @@ TRIGGERS: dict[str, Example] = {
     },
 }
 
+APPENDS: dict[str, Example] = {
+    "details": {
+        "summary": "Two items that the first one led to",
+        "value": {"payload": [{"apiName": "product-details", "parameters": {"id": n}} for n in (7, 8)], "parent": 0},
+    }
+}
+
 TERMINATIONS: dict[str, Example] = {"reason": {"summary": "With a reason", "value": {"reason": "wrong prices"}}}
 
 LINE = (

@@ -275,6 +275,7 @@ class ItemOut(Answer):
     endTime: Instant | None = Field(description="Of the latest attempt.")
     duration: float | None = Field(description="Seconds that the latest attempt took.")
     parent: int | None = Field(description="The index of the item that appended this one.")
+    depth: Count = Field(description="How many appends it is away from the run's own list.")
     result: Any = Field(default=None, description="Of an item that succeeded.")
     statusCode: int | None = Field(default=None, description="Of the API's last answer.")
     error: ItemErrorOut | None = None
@@ -300,10 +301,28 @@ class ItemOut(Answer):
             endTime=_instant(view.end_time),
             duration=view.duration,
             parent=view.parent,
+            depth=view.depth,
             result=outcome.get("result"),
             statusCode=outcome.get("statusCode"),
             error=error,
         )
+
+
+class NewItemOut(Answer):
+    """An item that was appended."""
+
+    index: Count = Field(description="Its place in the run's list, from 0.")
+    id: str = Field(description="The Idempotency-Key of its calls.")
+    apiName: str = Field(examples=["list-products"])
+
+
+class AppendedOut(Answer):
+    """Items were appended to a run."""
+
+    payloads: list[NewItemOut] = Field(description="The items, in the order in which they were sent.")
+    message: str = Field(
+        description="Whether this appended them, or an earlier request with the same key.", examples=["Appended"]
+    )
 
 
 class ItemsOut(Answer):

@@ -5,22 +5,26 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+import time
+import uuid
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, Header, Path, Query
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 from sqlalchemy.orm import Session
 
 from airflow_jobs_plugin import settings
 from airflow_jobs_plugin.api.access import Caller
-from airflow_jobs_plugin.api.document import definition_of
-from airflow_jobs_plugin.api.errors import documented
-from airflow_jobs_plugin.api.examples import FILE, LINE, ROWS, TERMINATIONS, TRIGGERS
+from airflow_jobs_plugin.api.document import RUN_TOKEN, definition_of
+from airflow_jobs_plugin.api.errors import InvalidRequest, documented
+from airflow_jobs_plugin.api.examples import APPENDS, FILE, LINE, ROWS, TERMINATIONS, TRIGGERS
 from airflow_jobs_plugin.api.models import (
+    AppendedOut,
     ItemOut,
     ItemsOut,
+    NewItemOut,
     Place,
     RunDetailOut,
     RunOut,
@@ -41,18 +45,32 @@ from airflow_jobs_plugin.api.parameters import (
     sort_of,
 )
 from airflow_jobs_plugin.api.shapes import SnapshotOut
-from airflow_jobs_plugin.control import audit, items, runs, termination, triggering
+from airflow_jobs_plugin.control import appending, audit, items, runs, termination, triggering
 from airflow_jobs_plugin.control import jobs as jobs_control
+from airflow_jobs_plugin.control.appending import Appended
 from airflow_jobs_plugin.control.items import ItemStatus
 from airflow_jobs_plugin.control.runs import RunView, Status
 from airflow_jobs_plugin.control.transactions import reading, transact
+from airflow_jobs_plugin.errors import ConflictError
 from airflow_jobs_plugin.spec import Job
+from airflow_jobs_plugin.spec.base import integral
 from airflow_jobs_plugin.spec.published import for_client, published
 
 router = APIRouter(tags=["runs"])
 Me = Annotated[Caller, Depends(Caller)]
 
 
+#: How long an append waits for a run that was triggered just now to have its list, seconds.
+PATIENCE = 10.0
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=250,
+        description="The same key does it once only, however often it is sent.",
+    ),
+]
 Note = Annotated[str, Field(max_length=1000, pattern=NO_NUL)] | None
 
 
@@ -71,10 +89,7 @@ def trigger_job(
     me: Me,
     job_id: JobId,
     body: Annotated[TriggerIn | None, Body(openapi_examples=TRIGGERS)] = None,
-    idempotency_key: Annotated[
-        str | None,
-        Header(alias="Idempotency-Key", min_length=1, max_length=250, description="The same key starts one run only."),
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> TriggeredOut:
     """Start a run now, whatever the schedule. Refused while the job is paused."""
     asked = body or TriggerIn()
@@ -168,6 +183,75 @@ def terminate_run(
 
     done = transact(write)
     return TerminatedRunOut(message="Terminated" if done else "The run had ended already; nothing was changed")
+
+
+class AppendIn(BaseModel):
+    """Items for a run that is in progress."""
+
+    model_config = ConfigDict(extra="forbid")
+    payload: list[Annotated[Any, definition_of("PayloadItem")]] = Field(min_length=1, description="The items.")
+    parent: Annotated[int, Strict(), Field(ge=0), BeforeValidator(integral)] | None = Field(
+        default=None, description="Index of the item that they come from; with a run token it is the token's."
+    )
+
+
+@router.post(
+    "/jobs/{jobId}/runs/{jobRunId}/payloads",
+    response_model=AppendedOut,
+    responses=documented(400, 404, 409, 415),
+    openapi_extra={"security": [{"token": []}, {"apiKey": []}, {RUN_TOKEN: []}]},
+)
+def append_items(
+    me: Me,
+    job_id: JobId,
+    run_id: RunId,
+    body: Annotated[AppendIn, Body(openapi_examples=APPENDS)],
+    idempotency_key: IdempotencyKey = None,
+) -> AppendedOut:
+    """Append items to a run that is in progress: all or none. They run in it and are delivered with it.
+
+    The same Idempotency-Key again answers as the first time and appends nothing. Refused once the run has begun to
+    close. A run token, which calls bring along where the job's target says `sendRunToken`, is good for this route of
+    its run, and for nothing else.
+    """
+    permit = me.permit
+    if permit is not None and body.parent not in (None, permit.index):
+        raise InvalidRequest([("parent", f"this run token is of item {permit.index}; leave the parent out")])
+    key = idempotency_key or uuid.uuid4().hex
+
+    def write(session: Session) -> Appended:
+        me.must_append(session, job_id, run_id)
+        done = appending.append(
+            session,
+            job_id,
+            run_id,
+            body.payload,
+            key=key,
+            origin="item" if permit is not None and permit.own else "rest",
+            parent=body.parent if permit is None else permit.index,
+        )
+        if done.new and permit is None:
+            audit.note(session, "job.append", job_id, me.name, run_id, items=len(done.indexes))
+        return done
+
+    done = _when_planned(lambda: transact(write))
+    added = zip(done.indexes, done.ids, done.apis, strict=True)
+    return AppendedOut(
+        payloads=[NewItemOut(index=index, id=item, apiName=api) for index, item, api in added],
+        message="Appended" if done.new else "Appended before with this Idempotency-Key",
+    )
+
+
+def _when_planned(append: Callable[[], Appended]) -> Appended:
+    """Append, after some seconds if the run was triggered just now and has no list yet."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return append()
+        except ConflictError as error:
+            if error.code != "run-not-planned" or time.monotonic() > end:
+                raise
+        time.sleep(0.25)
 
 
 @router.get("/jobs/{jobId}/runs/{jobRunId}/payloads", response_model=ItemsOut, responses=documented(404))

@@ -175,6 +175,7 @@ class HttpTargetOut(_Shape):
     path: str
     parametersAs: NotRequired[Literal["json", "query", "form"]]
     headers: Headers
+    sendRunToken: bool
 
 
 class RunApiTargetOut(_Shape):
@@ -184,9 +185,11 @@ class RunApiTargetOut(_Shape):
     connId: str
     startPath: str
     resultPath: str
+    cancelPath: NotRequired[str]
     pollInterval: Milliseconds
     maxPollInterval: Milliseconds
     headers: Headers
+    sendRunToken: bool
 
 
 class PythonTargetOut(_Shape):

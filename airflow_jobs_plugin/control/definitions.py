@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,7 +19,7 @@ from airflow_jobs_plugin.control.jobs import JobView, get_job
 from airflow_jobs_plugin.control.termination import terminate_all, unfinished_runs
 from airflow_jobs_plugin.errors import ChangedError, ConflictError, DefinitionError
 from airflow_jobs_plugin.factory import build_dag
-from airflow_jobs_plugin.run.items import PLAN, REVISION
+from airflow_jobs_plugin.run.items import PLAN, TERMS, Terms
 from airflow_jobs_plugin.spec import Fault, Job, explain
 from airflow_jobs_plugin.spec.writeonly import Secrets, kept, masks, split
 from airflow_jobs_plugin.store import StoredJob, variables
@@ -175,10 +176,9 @@ def _revisions_in_use(session: Session, job_id: str) -> set[int] | None:
     active = unfinished_runs(session, job_id)
     if not active:
         return None
-    planned = (XComModel.dag_id == job_id, XComModel.task_id == PLAN, XComModel.key == REVISION)
-    return {
-        int(value) for value in session.scalars(select(XComModel.value).where(*planned, XComModel.run_id.in_(active)))
-    }
+    planned = (XComModel.dag_id == job_id, XComModel.task_id == PLAN, XComModel.key == TERMS)
+    found = session.scalars(select(XComModel.value).where(*planned, XComModel.run_id.in_(active)))
+    return {Terms.read(json.loads(value) if isinstance(value, str) else value).revision for value in found}
 
 
 def _is_dag(session: Session, dag_id: str) -> bool:

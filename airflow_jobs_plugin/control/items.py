@@ -45,6 +45,9 @@ class ItemView:
     duration: float | None
     """Seconds that the latest attempt took."""
     parent: int | None
+    """Index of the item that appended this one; None for the run's own list, and for what a caller appended."""
+    depth: int
+    """How many appends it is away from the run's own list."""
     outcome: dict[str, Any] | None = None
     """Of an item that has ended: ``{"status": "completed", "result", "statusCode"}``, or ``"failed"`` with ``error``
     and ``message``."""
@@ -218,6 +221,7 @@ def _view(job_id: str, run_id: str, index: int, item: dict[str, Any], rows: dict
         end_time=row.end if row is not None else None,
         duration=row.duration if row is not None else None,
         parent=item.get("parent"),
+        depth=item.get("depth", 0),
     )
 
 

@@ -8,6 +8,9 @@ Every API is ``POST /{api}`` with its parameters as a JSON object:
 ``stock-level``             ``{"id": 7}``: 503 twice for each Idempotency-Key, then the stock
 ``discontinued-product``    ``{"id": 7}``: always 410
 ``price-history``           ``{"id": 7}``: the answer takes its time
+``shop-front``              ``{"categories": ["toys"]}``: the categories; appends the first page of each
+``category-page``           ``{"category": "toys", "page": 1}``: ids of products; appends their details, and the
+                            next page
 ==========================  ===========================================================================
 """
 
@@ -22,6 +25,8 @@ from typing import Any
 from airflow_jobs_plugin.demo.server import LocalServer, Received, Reply
 
 PRODUCTS = 60
+#: Products on a page of a category.
+PAGE = 6
 CATEGORIES = ("garden", "kitchen", "office", "toys", "sports")
 MATERIALS = ("Oak", "Steel", "Cotton", "Glass", "Paper", "Copper")
 THINGS = ("Chair", "Kettle", "Lamp", "Notebook", "Ball", "Vase", "Basket")
@@ -72,6 +77,8 @@ class Catalogue(LocalServer):
             "stock-level": self._stock_level,
             "discontinued-product": self._discontinued_product,
             "price-history": self._price_history,
+            "shop-front": self._shop_front,
+            "category-page": self._category_page,
         }
 
     def reply(self, request: Received) -> Reply:
@@ -127,6 +134,22 @@ class Catalogue(LocalServer):
         time.sleep(self.slow)
         price = product(number)["price"]
         return {"id": number, "prices": [round(price * (1 + change / 100), 2) for change in (-8, 3, -2, 0)]}
+
+    def _shop_front(self, parameters: dict[str, Any], _: Received) -> dict[str, Any]:
+        wanted = [name for name in parameters.get("categories", CATEGORIES) if name in CATEGORIES]
+        pages = [{"api": "category-page", "parameters": {"category": name, "page": 1}} for name in wanted]
+        return {"categories": wanted, "extendedPayloads": pages}
+
+    def _category_page(self, parameters: dict[str, Any], _: Received) -> dict[str, Any]:
+        category, page = parameters.get("category"), _number(parameters, "page", 1)
+        found = [number for number in range(1, PRODUCTS + 1) if product(number)["category"] == category]
+        if not found:
+            raise Refusal(404, "no_such_category", f"{category!r}: there are {', '.join(CATEGORIES)}")
+        shown = found[(page - 1) * PAGE : page * PAGE]
+        more: list[dict[str, Any]] = [{"api": "product-details", "parameters": {"id": number}} for number in shown]
+        if page * PAGE < len(found):
+            more.append({"api": "category-page", "parameters": {"category": category, "page": page + 1}})
+        return {"category": category, "page": page, "products": shown, "extendedPayloads": more}
 
     @staticmethod
     def _existing(parameters: dict[str, Any]) -> int:

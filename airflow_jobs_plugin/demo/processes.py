@@ -12,6 +12,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
 NANNY = Path(__file__).with_name("nanny.py")
 
 
@@ -128,6 +130,13 @@ class ManagedProcess:
         if self.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 self._nanny.terminate()
+
+    def kill(self) -> None:
+        """Kill the command with -9; return when it and all its descendants are gone."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for command in psutil.Process(self.pid).children():
+                command.kill()
+        self.stop()
 
     def stop(self) -> None:
         """End the command and all its descendants; return when none is left."""

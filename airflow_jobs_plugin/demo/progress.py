@@ -46,7 +46,7 @@ def describe(counts: Mapping[str, int]) -> str:
 class RunProgress:
     """A progress bar with counts; where there is no terminal, one plain line for each change.
 
-    :param total: number of items
+    :param total: number of items that the run begins with
     """
 
     def __init__(self, console: Console, total: int) -> None:
@@ -79,8 +79,10 @@ class RunProgress:
         """Show the present counts."""
         done = sum(counts.get(word, 0) for word in ENDED)
         text = describe(counts)
+        # A run may grow.
+        self._total = max(self._total, sum(counts.values()))
         if self._bar:
-            self._bar.update(self._task, completed=done, description=text)
+            self._bar.update(self._task, completed=done, total=self._total, description=text)
         elif text != self._last:
             self._last = text
             self._console.print(f"  {done}/{self._total} done: {text}", markup=False)

@@ -8,7 +8,8 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -95,12 +96,8 @@ class AirflowStack:
         :param timeout: seconds for each of migration and components
         :raises StackError: a component failed; the message has the end of its log
         """
-        atexit.register(self.stop)
         try:
-            for folder in (self.home, self.dags_folder, self.home / "logs"):
-                folder.mkdir(parents=True, exist_ok=True)
-            began = self._took("postgres", self.postgres.start)
-            self._configure()
+            began = self._begin()
             # The API server imports for seconds before it looks at the database, so it need not wait.
             self.start_component("api-server")
             began += self._took("migrate", lambda: self.command("db", "migrate", timeout=timeout))
@@ -112,6 +109,24 @@ class AirflowStack:
             raise
         log.info("Airflow is up at %s after %.1f s (%s)", self.base_url, began, self.timings)
         return self
+
+    def _begin(self) -> float:
+        atexit.register(self.stop)
+        for folder in (self.home, self.dags_folder, self.home / "logs"):
+            folder.mkdir(parents=True, exist_ok=True)
+        began = self._took("postgres", self.postgres.start)
+        self._configure()
+        return began
+
+    @contextmanager
+    def database(self, timeout: float = 120) -> Iterator[Self]:
+        """Only the migrated database, and in ``env`` the configuration for it."""
+        try:
+            self._begin()
+            self.command("db", "migrate", timeout=timeout)
+            yield self
+        finally:
+            self.stop()
 
     def stop(self) -> None:
         """End everything and delete a temporary home. Twice does no harm."""
@@ -189,6 +204,11 @@ class AirflowStack:
         """End one component with all its descendants; nothing happens when it does not run."""
         if process := self.processes.pop(name, None):
             process.stop()
+
+    def kill_component(self, name: str) -> None:
+        """Kill one component with -9, as a machine that fails would; what it has started goes with it."""
+        if process := self.processes.pop(name, None):
+            process.kill()
 
     def log_file(self, name: str) -> Path:
         """Return the file with the output of a component, or of ``db-migrate``."""

@@ -61,6 +61,14 @@ def add(commands: Any) -> None:
     items.add_argument("--status", type=str.upper, choices=ITEM_STATUSES, help="only these")
     items.add_argument("--search", type=_text, metavar="TEXT", help="only items with it in API or parameters")
 
+    append = _command(commands, "append", "append items to a run that is in progress: all of them or none")
+    _run(append)
+    append.add_argument("file", metavar="FILE", help="the items, JSON or YAML; - is standard input")
+    append.add_argument("--parent", type=_index, metavar="INDEX", help="index of the item that they come from")
+    append.add_argument(
+        "--idempotency-key", type=_key, metavar="KEY", help="the same key appends once only, however often it is used"
+    )
+
     results = _command(commands, "results", "write a run's results, one line per item that has ended")
     _run(results)
     results.add_argument("--format", choices=("jsonl", "csv"), help="default jsonl, which is JSON Lines")
@@ -122,6 +130,13 @@ def _key(text: str) -> str:
     if not 1 <= len(text) <= 250 or not all(32 < ord(c) < 127 for c in text):
         raise argparse.ArgumentTypeError("should be 1 to 250 ASCII characters without spaces")
     return text
+
+
+def _index(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("items are numbered from 0")
+    return value
 
 
 def _count(text: str) -> int:

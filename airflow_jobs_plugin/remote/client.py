@@ -123,6 +123,14 @@ class JobsClient:
         body = {} if reason is None else {"reason": reason}
         return self._session.object("POST", f"{_run(job_id, run_id)}/terminate", "message", body=body)
 
+    def append(
+        self, job_id: str, run_id: str, payload: list[Any], parent: int | None = None, key: str | None = None
+    ) -> Json:
+        """Append items to a run: ``{"payloads", "message"}``."""
+        body = {"payload": payload, **({"parent": parent} if parent is not None else {})}
+        headers = {"Idempotency-Key": key} if key is not None else {}
+        return self._session.object("POST", f"{_run(job_id, run_id)}/payloads", body=body, headers=headers)
+
     def items(self, job_id: str, run_id: str, **filters: str | None) -> Iterator[Page]:
         """A run's items, by index. Filters: ``status``, ``search``."""
 

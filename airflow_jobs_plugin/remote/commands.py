@@ -25,6 +25,7 @@ _COMMANDS: dict[str, Callable[[JobsClient, argparse.Namespace, Output], int]] = 
     "watch": runs.watch,
     "runs": runs.runs,
     "items": runs.items,
+    "append": runs.append,
     "results": runs.results,
     "terminate": runs.terminate,
     "delete": jobs.delete,

@@ -125,6 +125,7 @@ def items(client: JobsClient, arguments: argparse.Namespace, out: Output) -> int
     rows = [
         (
             str(item["index"]),
+            "" if item["parent"] is None else str(item["parent"]),
             item["apiName"],
             short(item["parameters"], 40),
             item["status"],
@@ -135,7 +136,7 @@ def items(client: JobsClient, arguments: argparse.Namespace, out: Output) -> int
         for item in entries(pages)
     ]
     if rows:
-        out.table(("#>", "API", "PARAMETERS", "STATUS", "ATTEMPTS>", "TOOK>", "RESULT OR ERROR"), rows)
+        out.table(("#>", "PARENT>", "API", "PARAMETERS", "STATUS", "ATTEMPTS>", "TOOK>", "RESULT OR ERROR"), rows)
     else:
         out.remark("No items.")
     return 0
@@ -145,6 +146,23 @@ def _outcome(item: Json) -> str:
     if item["error"]:
         return short(f"{item['error']['code']}: {item['error']['message']}", 200)
     return short(item["result"]) if item["status"] == "SUCCEEDED" else ""
+
+
+def append(client: JobsClient, arguments: argparse.Namespace, out: Output) -> int:
+    """Append items to a run."""
+    from airflow_jobs_plugin.remote import documents
+
+    document = documents.payload(arguments.file)
+    run_id = _run_id(client, arguments)
+    with document.located():
+        answer = client.append(arguments.job, run_id, document.content, arguments.parent, arguments.idempotency_key)
+    if out.as_json:
+        out.json(answer)
+    else:
+        added = answer["payloads"]
+        indexes = f"{added[0]['index']} to {added[-1]['index']}" if len(added) > 1 else str(added[0]["index"])
+        out.line(f"{answer['message']}: item{'s' if len(added) > 1 else ''} {indexes} of {run_id}")
+    return 0
 
 
 def results(client: JobsClient, arguments: argparse.Namespace, out: Output) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from dataclasses import dataclass
 from typing import Any
 
 from airflow_jobs_plugin.errors import DefinitionError
@@ -14,8 +15,8 @@ from airflow_jobs_plugin.spec.base import did_you_mean
 #: Task ids of a job's DAG.
 PLAN, PAYLOAD, SINK = "plan", "payload", "sink"
 
-#: Field of the serialized ``plan`` task with the job's definition, and XCom key of ``plan`` with its revision.
-DEFINITION, REVISION = "job_definition", "revision"
+#: Field of the serialized ``plan`` task with the job's definition, and XCom key of ``plan`` with the run's terms.
+DEFINITION, TERMS = "job_definition", "terms"
 
 #: The one key that a trigger's ``conf`` may have.
 OVERRIDE = "payload"
@@ -27,6 +28,38 @@ _NAMESPACE = uuid.UUID("5f0c3d0e-9c55-4b0c-9a3a-6d1f5c1c7c11")
 def item_id(job_id: str, run_id: str, index: int) -> str:
     """The item's identity over all its attempts: a UUID made from job, run and index."""
     return str(uuid.uuid5(_NAMESPACE, f"{job_id}\n{run_id}\n{index}"))
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What of the definition holds for all items of a run, appended ones included, fixed when the run begins."""
+
+    retry: RetryPolicy
+    request_timeout: float
+    max_runs: int | None
+    revision: int
+    """Of the definition; 0 for a job file."""
+
+    @classmethod
+    def of(cls, job: Job, revision: int) -> Terms:
+        """The terms of a run of that definition."""
+        configuration = job.configuration
+        return cls(configuration.retry, configuration.request_timeout, configuration.max_runs, revision)
+
+    @classmethod
+    def read(cls, value: dict[str, Any]) -> Terms:
+        """From what ``written`` returned."""
+        retry = RetryPolicy.model_validate(value["retry"])
+        return cls(retry, value["requestTimeout"], value["maxRuns"], value["revision"])
+
+    def written(self) -> dict[str, Any]:
+        """The JSON object that ``plan`` leaves for whoever appends."""
+        return {
+            "retry": self.retry.model_dump(by_alias=True),
+            "requestTimeout": self.request_timeout,
+            "maxRuns": self.max_runs,
+            "revision": self.revision,
+        }
 
 
 def plan_items(job: Job, conf: dict[str, Any] | None, max_items: int, revision: int = 0) -> list[dict[str, Any]]:
@@ -43,7 +76,8 @@ def plan_items(job: Job, conf: dict[str, Any] | None, max_items: int, revision: 
         items = job.payload
     if len(items) > max_items:
         raise DefinitionError(too_many(len(items), max_items))
-    return [planned(item, job, revision) for item in items]
+    terms = Terms.of(job, revision)
+    return [planned(item, terms) for item in items]
 
 
 def override_of(job: Job, conf: dict[str, Any] | None) -> list[PayloadItem] | None:
@@ -69,8 +103,6 @@ def unrunnable(job: Job, max_map_length: int) -> str | None:
     """What of a valid definition this version, or this set-up, cannot run; None if nothing."""
     if len(job.payload) > max_map_length:
         return too_many(len(job.payload), max_map_length)
-    if job.target.type == "run-api":
-        return "target: this version does not yet run 'run-api' targets"
     return unsupported(job.sink) if job.sink is not None else None
 
 
@@ -82,16 +114,15 @@ def too_many(count: int, limit: int) -> str:
     )
 
 
-def planned(item: PayloadItem, job: Job, revision: int = 0) -> dict[str, Any]:
+def planned(item: PayloadItem, terms: Terms) -> dict[str, Any]:
     """One item as the run keeps it."""
-    configuration = job.configuration
-    policy = item.retry.over(configuration.retry) if item.retry else configuration.retry
+    policy = item.retry.over(terms.retry) if item.retry else terms.retry
     return {
         "api": item.api,
         "parameters": json.dumps(item.parameters),
         "retry": policy.model_dump(by_alias=True),
-        "requestTimeout": item.request_timeout or configuration.request_timeout,
-        **({"revision": revision} if revision else {}),
+        "requestTimeout": item.request_timeout or terms.request_timeout,
+        **({"revision": terms.revision} if terms.revision else {}),
     }
 
 

@@ -11,13 +11,16 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_jobs_plugin import settings
 from airflow_jobs_plugin.errors import AttemptError, DefinitionError, ItemFailedError
 from airflow_jobs_plugin.run import closing
-from airflow_jobs_plugin.run.items import DEFINITION, REVISION, item_id, parameters_of, plan_items, policy_of
+from airflow_jobs_plugin.run.appending import append_children, append_url, run_token
+from airflow_jobs_plugin.run.items import DEFINITION, TERMS, Terms, item_id, parameters_of, plan_items, policy_of
+from airflow_jobs_plugin.run.memory import ItemMemory
 from airflow_jobs_plugin.run.outcomes import completed, failed, planned_items, store_outcome
 from airflow_jobs_plugin.run.rescheduling import later
 from airflow_jobs_plugin.run.retry import attempt_number
+from airflow_jobs_plugin.run.tokens import Permit
 from airflow_jobs_plugin.spec import Job, item_name
 from airflow_jobs_plugin.targets import open_target
-from airflow_jobs_plugin.targets.base import Attempt, Limits, Result
+from airflow_jobs_plugin.targets.base import Attempt, Grant, Limits, Result
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
@@ -82,9 +85,8 @@ class PlanOperator(_JobOperator):
             items = plan_items(job, conf, settings.max_map_length(), stored.revision)
         except DefinitionError as error:
             raise AirflowFailException(f"Nothing was called. {error}") from None
-        if stored.revision:
-            # For whoever changes the definition: this run still goes by this one.
-            context["ti"].xcom_push(REVISION, stored.revision)
+        # For whoever appends to the run, and for whoever changes the definition: this run still goes by this one.
+        context["ti"].xcom_push(TERMS, Terms.of(job, stored.revision).written())
         self.log.info(
             "This run has %d items, %d at a time%s",
             len(items),
@@ -133,11 +135,19 @@ class PayloadOperator(_JobOperator):
             raise AttemptError("internal-error", f"Airflow did not say whether the job is paused: {error}") from error
 
     def _attempt(self, context: Context, number: int, most: int) -> None:
+        job, memory = job_of(context, [self.item]), ItemMemory(context)
         if number > most:
             # Airflow restarts an item whose worker died without asking the retry policy.
-            raise AttemptError("worker-lost", f"the worker died during attempt {most} of {most}", retriable=False)
+            if not (job.target.type == "run-api" and memory.now()):
+                raise AttemptError("worker-lost", f"the worker died during attempt {most} of {most}", retriable=False)
+            number = most  # nothing is started anew: the last attempt's run is waited for
         try:
-            result = self._call(context, number)
+            attempt = self._attempt_of(context, job, number, memory)
+            self.log.info("Attempt %d: %s", number, self.item_name)
+            result = asyncio.run(_call(job, attempt))
+            if result.extended_payloads:
+                count = append_children(self._permit(context, own=True), attempt.item_id, result.extended_payloads)
+                self.log.info("The answer appended %d items to the run", count)
         except AttemptError:
             raise
         except Exception as error:
@@ -150,9 +160,12 @@ class PayloadOperator(_JobOperator):
             text = f"the call succeeded and its result could not be stored: {type(error).__name__}: {error}"
             raise AttemptError("internal-error", text, retriable=False) from error
 
-    def _call(self, context: Context, number: int) -> Result:
-        ti, job = context["ti"], job_of(context, [self.item])
-        attempt = Attempt(
+    def _attempt_of(self, context: Context, job: Job, number: int, memory: ItemMemory) -> Attempt:
+        ti = context["ti"]
+        grant = None
+        if getattr(job.target, "send_run_token", False):
+            grant = Grant(append_url(ti.dag_id, ti.run_id), run_token(self._permit(context, own=False)))
+        return Attempt(
             job_id=ti.dag_id,
             run_id=ti.run_id,
             index=index_of(context),
@@ -163,15 +176,12 @@ class PayloadOperator(_JobOperator):
             timeout=self.item["requestTimeout"],
             proxy=job.proxy or job.configuration.proxy,
             auth_session=job.auth_session,
+            memory=memory,
+            grant=grant,
         )
-        limits = Limits(settings.number("max_result_bytes"), settings.words("python_targets"))
-        self.log.info("Attempt %d: %s", number, self.item_name)
 
-        async def call() -> Result:
-            async with open_target(job.target, limits) as caller:
-                return await caller(attempt)
-
-        return asyncio.run(call())
+    def _permit(self, context: Context, *, own: bool) -> Permit:
+        return Permit(context["ti"].dag_id, context["ti"].run_id, index_of(context), own)
 
     def _give_up_or_retry(self, context: Context, error: AttemptError, number: int, most: int) -> None:
         if error.retriable and number < most:
@@ -182,6 +192,12 @@ class PayloadOperator(_JobOperator):
         except Exception:
             self.log.exception("The error could not be stored; closing the run will not know it")
         raise ItemFailedError(error.code, error.message, status_code=error.status_code, retriable=False) from None
+
+
+async def _call(job: Job, attempt: Attempt) -> Result:
+    limits = Limits(settings.number("max_result_bytes"), settings.words("python_targets"))
+    async with open_target(job.target, limits) as caller:
+        return await caller(attempt)
 
 
 class SinkOperator(_JobOperator):

@@ -8,11 +8,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import math
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import IO, Any
 
 import httpx
@@ -21,6 +19,7 @@ from airflow_jobs_plugin import __version__
 from airflow_jobs_plugin.errors import DeliveryError
 from airflow_jobs_plugin.sinks.base import Delivery, Window
 from airflow_jobs_plugin.spec import WebhookSink
+from airflow_jobs_plugin.spec.retry import retry_after
 from airflow_jobs_plugin.spec.secrets import Redactor, mask_url, secrets_in_url
 from airflow_jobs_plugin.spec.sinks import signing_key
 
@@ -95,23 +94,6 @@ def chunks(body: IO[bytes]) -> Iterator[bytes]:
     body.seek(0)
     while chunk := body.read(CHUNK):
         yield chunk
-
-
-def retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds to wait that a ``Retry-After`` header (seconds or an HTTP date) asks for; None if it says nothing."""
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            moment = parsedate_to_datetime(value)
-        except ValueError:
-            return None
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        seconds = (moment - now).total_seconds()
-    return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
 def _excerpt(response: httpx.Response) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import math
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
@@ -75,3 +77,20 @@ class RetryOverride(Model):
         if merged.maximum_interval is not None and merged.maximum_interval < merged.initial_interval:
             RetryPolicy.model_validate(merged.model_dump())
         return merged
+
+
+def retry_after(value: str | None, now: datetime) -> float | None:
+    """Seconds to wait that a ``Retry-After`` header (seconds or an HTTP date) asks for; None if it says nothing."""
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            moment = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        seconds = (moment - now).total_seconds()
+    return max(0.0, seconds) if math.isfinite(seconds) else None

@@ -66,6 +66,20 @@ def secrets_in_url(url: str) -> list[str]:
     return [value for value in (*found, *(value for _, value in parse_qsl(parts.query))) if value.strip(":")]
 
 
+def secrets_in(value: Any, key: str = "") -> list[str]:
+    """The texts that ``masked`` would take out of a part of a definition found under ``key``."""
+    if isinstance(value, dict):
+        return [found for k, v in value.items() for found in secrets_in(v, key if is_sensitive(key) else str(k))]
+    if isinstance(value, list):
+        return [found for inner in value for found in secrets_in(inner, key)]
+    if is_sensitive(key):
+        return [] if value is None or isinstance(value, bool) else [str(value)]
+    if not isinstance(value, str):
+        return []
+    # Proxies may be written without a scheme.
+    return secrets_in_url(value if "://" in value else f"//{value}")
+
+
 class Redactor:
     """Takes known secrets out of texts that others wrote, such as an error page that echoes the request."""
 

@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, Tag
+from pydantic import AfterValidator, Field, Tag, model_validator
 
 from airflow_jobs_plugin.spec.base import Model
-from airflow_jobs_plugin.spec.durations import Duration
+from airflow_jobs_plugin.spec.durations import Duration, format_duration
 from airflow_jobs_plugin.spec.sinks import Headers, tagged
 
 DEFAULT_CONNECTION = "airflow_jobs_default"
+#: Longest wait between two polls of a run, milliseconds.
+DEFAULT_LONGEST_WAIT = 30_000
 
 ConnId = Annotated[str, Field(min_length=1, max_length=250)]
 
 
 def _path_template(path: str) -> str:
+    return _template(path, ("api",), "'/{api}' or '/v2/{api}/run'")
+
+
+def _run_path_template(path: str) -> str:
+    example = "'/run/{runId}/result'"
+    _template(path, ("api", "runId"), example)
+    if "{runId}" not in path.partition("#")[0]:
+        raise ValueError(f"names no run; it needs {{runId}}, as in {example}")
+    return path
+
+
+def _template(path: str, names: tuple[str, ...], example: str) -> str:
     if not path.startswith("/"):
-        raise ValueError("a path starts with '/', such as '/{api}' or '/v2/{api}/run'")
-    if unknown := [name for name in re.findall(r"\{([^{}]*)\}", path) if name != "api"]:
-        raise ValueError(f"unknown placeholder {{{unknown[0]}}}; the only one is {{api}}")
-    if "{" in path.replace("{api}", "") or "}" in path.replace("{api}", ""):
-        raise ValueError("has a brace that belongs to no {api}")
+        raise ValueError(f"a path starts with '/', such as {example}")
+    known = " and ".join(f"{{{name}}}" for name in names)
+    if unknown := [name for name in re.findall(r"\{([^{}]*)\}", path) if name not in names]:
+        raise ValueError(f"unknown placeholder {{{unknown[0]}}}; known here: {known}")
+    if any(brace in re.sub(r"\{[^{}]*\}", "", path) for brace in "{}"):
+        raise ValueError(f"has a brace that belongs to no {known}")
     if any(ord(c) <= 32 or ord(c) > 126 for c in path):
         raise ValueError("has spaces or characters that a URL cannot carry; percent-encode them")
     if any(segment in (".", "..") for segment in path.split("/")):
@@ -31,6 +46,20 @@ def _path_template(path: str) -> str:
 
 
 PathTemplate = Annotated[str, Field(max_length=1000), AfterValidator(_path_template)]
+RunPathTemplate = Annotated[
+    str,
+    Field(max_length=1000, json_schema_extra={"pattern": r"^/.*\{runId\}"}),
+    AfterValidator(_run_path_template),
+]
+
+
+def _period(milliseconds: int) -> int:
+    if milliseconds == 0:
+        raise ValueError("a wait of zero would ask without a pause; give at least 1 ms")
+    return milliseconds
+
+
+Period = Annotated[Duration, AfterValidator(_period)]
 
 
 class HttpTarget(Model):
@@ -46,20 +75,47 @@ class HttpTarget(Model):
     """How parameters are sent. None: ``query`` for GET, else ``json``."""
     headers: Headers = Field(default_factory=dict)
     """Sent with every call, over the connection's own. Write-only: never shown again."""
+    send_run_token: bool = False
+    """Whether calls carry what the API needs to append items to the run: ``X-Job-Append-Url`` and
+    ``X-Job-Append-Token``."""
+
+
+def _longest_wait(data: dict[str, Any]) -> int:
+    # Without the other where that one is refused.
+    shortest: int = data.get("poll_interval", 0)
+    return max(DEFAULT_LONGEST_WAIT, shortest)
 
 
 class RunApiTarget(Model):
-    """An API that starts a run and is polled until the run ends."""
+    """An API that starts a run and is polled until the run ends. The defaults fit the platform's own Run API."""
 
     type: Literal["run-api"]
     conn_id: ConnId = DEFAULT_CONNECTION
+    """The HTTP connection: its host, credentials, headers, TLS and proxies mean what the http provider says."""
     start_path: PathTemplate = "/run/start"
-    result_path: Annotated[str, Field(pattern=r"^/.*\{runId\}.*$", max_length=1000)] = "/run/{runId}/result"
-    poll_interval: Duration = 1_000
-    """First wait between polls, milliseconds."""
-    max_poll_interval: Duration = 30_000
-    """Longest wait between polls, milliseconds."""
+    """Where a run is started (POST), after the connection's URL. May have ``{api}``."""
+    result_path: RunPathTemplate = "/run/{runId}/result"
+    """Where a run's status and result are (GET). Has ``{runId}``, may have ``{api}``."""
+    cancel_path: RunPathTemplate | None = None
+    """Where a run is canceled (POST), such as ``/run/{runId}/terminate``; None: runs are left to end by themselves."""
+    poll_interval: Period = 1_000
+    """First wait between polls, milliseconds. Each wait is half as long again as the one before."""
+    max_poll_interval: Period = Field(default_factory=_longest_wait)
+    """Longest wait between polls, milliseconds. Default 30 s, or ``poll_interval`` where that is longer."""
     headers: Headers = Field(default_factory=dict)
+    """Sent with every call, over the connection's own. Write-only: never shown again."""
+    send_run_token: bool = False
+    """Whether the start carries what the API needs to append items to the run: ``X-Job-Append-Url`` and
+    ``X-Job-Append-Token``."""
+
+    @model_validator(mode="after")
+    def _waits_agree(self) -> Self:
+        if self.max_poll_interval < self.poll_interval:
+            raise ValueError(
+                f"maxPollInterval ({format_duration(self.max_poll_interval)}) is below "
+                f"pollInterval ({format_duration(self.poll_interval)}); raise the one or lower the other"
+            )
+        return self
 
 
 class PythonTarget(Model):

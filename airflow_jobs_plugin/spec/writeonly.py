@@ -21,7 +21,10 @@ Path = tuple[str | int, ...]
 Secrets = list[tuple[list[str | int], Any]]
 
 #: Fields that say where something is sent. A secret that was given for one place is not kept for another.
-_DESTINATION = ("type", "url", "endpoint", "bucket", "region", "conn_id", "path", "module")
+_DESTINATION = (
+    *("type", "url", "endpoint", "bucket", "region"),
+    *("conn_id", "path", "module", "start_path", "result_path", "cancel_path"),
+)
 
 
 def split(definition: dict[str, Any]) -> tuple[dict[str, Any], Secrets]:

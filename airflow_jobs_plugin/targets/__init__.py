@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 
-from airflow_jobs_plugin.errors import ConfigurationError
 from airflow_jobs_plugin.spec.targets import HttpTarget, PythonTarget, Target
-from airflow_jobs_plugin.targets.base import Attempt, Caller, Limits, Result
+from airflow_jobs_plugin.targets.base import Attempt, Caller, Grant, Limits, Memory, Result
 
 
 def open_target(spec: Target, limits: Limits) -> AbstractAsyncContextManager[Caller]:
     """Open a target for any number of attempts, concurrent ones included, on one event loop.
 
     Entering resolves the target's connection once; what is wrong with it is raised by each attempt, as an
-    ``AttemptError`` with the code ``configuration-error``. Leaving closes the connections. Raises
-    ``ConfigurationError`` at once for a target that this version cannot run.
+    ``AttemptError`` with the code ``configuration-error``. Leaving closes the connections.
     """
     if isinstance(spec, HttpTarget):
         from airflow_jobs_plugin.targets.http import open_http
@@ -27,7 +25,9 @@ def open_target(spec: Target, limits: Limits) -> AbstractAsyncContextManager[Cal
         from airflow_jobs_plugin.targets.python import open_python
 
         return open_python(spec, limits)
-    raise ConfigurationError(f"target: this version does not run {spec.type!r} targets yet; use 'http' or 'python'")
+    from airflow_jobs_plugin.targets.run_api import open_run_api
+
+    return open_run_api(spec, limits)
 
 
-__all__ = ["Attempt", "Caller", "Limits", "Result", "open_target"]
+__all__ = ["Attempt", "Caller", "Grant", "Limits", "Memory", "Result", "open_target"]

@@ -67,6 +67,33 @@ def parse_body(data: bytes, content_type: str, status: int) -> Any:
         raise _invalid(f"the body cannot be stored: {error}", status) from None
 
 
+def extended_payloads(answer: Any) -> list[Any] | None:
+    """The items that an answer appends to the run, in its field ``extendedPayloads``; None if it has none.
+
+    Raises ``AttemptError`` if the field is no list. Not retried: the call was made, and did what it does.
+    """
+    found = answer.get("extendedPayloads") if isinstance(answer, dict) else None
+    if found is not None and not isinstance(found, list):
+        raise invalid_extended_payloads(f"the answer's extendedPayloads is {_kind(found)}")
+    return found
+
+
+def invalid_extended_payloads(what: str) -> AttemptError:
+    """The error for items to append that are no list. ``what`` says what they are."""
+    return AttemptError(
+        "invalid-extended-payloads",
+        f'{what}; it should be a list of items such as [{{"api": "list-products", "parameters": {{"page": 2}}}}]',
+        retriable=False,
+    )
+
+
+def _kind(value: Any) -> str:
+    """The name that JSON has for a value that is neither null nor a list."""
+    if isinstance(value, bool):
+        return "a boolean"
+    return "an object" if isinstance(value, dict) else "a text" if isinstance(value, str) else "a number"
+
+
 def excerpt(data: bytes, content_type: str) -> str:
     """What an error's body says, on one line of at most 300 characters."""
     kind, charset = _media_type(content_type)

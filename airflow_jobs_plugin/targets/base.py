@@ -6,6 +6,32 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 
+class Memory(Protocol):
+    """What the attempts of one item leave for each other: one small JSON object, which outlives a worker.
+
+    It belongs to one item of one run. Whoever provides it empties it when the item's outcome is stored, so that an
+    item that a person has run again begins anew.
+    """
+
+    async def recall(self) -> dict[str, Any] | None:
+        """What was remembered last, by whatever attempt; None: nothing. Raises what its storage raises."""
+        ...
+
+    async def remember(self, value: dict[str, Any] | None) -> None:
+        """Keep the value, over the death of this process once this has returned; None forgets."""
+        ...
+
+
+@dataclass(frozen=True)
+class Grant:
+    """The right to append items to the run that the attempt belongs to."""
+
+    url: str
+    """Where to append: absolute, of characters that a header carries as they are."""
+    token: str = field(repr=False)
+    """For this run alone. A secret."""
+
+
 @dataclass(frozen=True)
 class Attempt:
     """One try of one payload item: all that a target may use."""
@@ -24,6 +50,10 @@ class Attempt:
     """Seconds that this attempt may take, connecting included."""
     proxy: str | dict[str, Any] | None = None
     auth_session: dict[str, Any] | None = None
+    memory: Memory | None = None
+    """None: a worker's death forgets what this attempt started."""
+    grant: Grant | None = None
+    """Passed on where the target has ``sendRunToken``."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +62,8 @@ class Result:
 
     value: Any
     status_code: int | None = None
+    extended_payloads: list[Any] | None = None
+    """Items that the API appends to the run, as it wrote them: checked to be a list, no further."""
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from airflow_jobs_plugin.errors import AttemptError
+from airflow_jobs_plugin.extended import Extended
 from airflow_jobs_plugin.spec import PythonTarget
 from airflow_jobs_plugin.spec.base import check_json
-from airflow_jobs_plugin.targets.answers import too_big
+from airflow_jobs_plugin.targets.answers import invalid_extended_payloads, too_big
 from airflow_jobs_plugin.targets.base import Attempt, Limits, Result
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,11 @@ class PythonCaller:
             raise
         except (Exception, SystemExit) as error:
             raise self._raised(name, error) from None
-        return Result(self._checked(name, value))
+        if not isinstance(value, Extended):
+            return Result(self._checked(name, value))
+        if not isinstance(value.payloads, (list, tuple)):
+            raise invalid_extended_payloads(f"{name} returned payloads that are a {type(value.payloads).__name__}")
+        return Result(self._checked(name, value.value), extended_payloads=self._checked(name, value.payloads))
 
     def _function(self, api: str) -> tuple[str, Callable[..., Any]]:
         module_name, _, function_name = api.rpartition(":")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from airflow_jobs_plugin.errors import AttemptError
+from airflow_jobs_plugin.spec.retry import retry_after
 from airflow_jobs_plugin.targets.answers import excerpt, parse_body, read_limited, too_big
-from airflow_jobs_plugin.targets.base import Limits, Result
+from airflow_jobs_plugin.targets.base import Limits
 from airflow_jobs_plugin.targets.messages import Redactor, one_line
 
 if TYPE_CHECKING:
@@ -20,8 +22,8 @@ EXCERPT_BYTES = 64 * 1024
 EXCERPT_SECONDS = 2.0
 
 
-async def read_result(response: aiohttp.ClientResponse, limits: Limits) -> Result:
-    """The result in a 2xx answer. Raises ``AttemptError`` if it is too big or not what it says it is."""
+async def read_value(response: aiohttp.ClientResponse, limits: Limits) -> Any:
+    """The JSON value in a 2xx answer. Raises ``AttemptError`` if it is too big or not what it says it is."""
     limit = limits.max_result_bytes
     announced = response.content_length
     if announced is not None and announced > limit and "Content-Encoding" not in response.headers:
@@ -31,7 +33,7 @@ async def read_result(response: aiohttp.ClientResponse, limits: Limits) -> Resul
     # Writing JSON can make six characters of one (control characters), never more.
     if 6 * len(body) > limit and written_size(value) > limit:
         raise too_big(limit)
-    return Result(value, response.status)
+    return value
 
 
 def written_size(value: Any) -> int:
@@ -52,7 +54,11 @@ async def failure(
     body = redact(body.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
     if told := excerpt(body, response.headers.get("Content-Type", "")):
         text += f": {told}"
-    return AttemptError("http-error", redact(text), status_code=response.status)
+    # These two say when to come back; of other answers the header means other things.
+    asked = (
+        retry_after(response.headers.get("Retry-After"), datetime.now(UTC)) if response.status in (429, 503) else None
+    )
+    return AttemptError("http-error", redact(text), status_code=response.status, retry_after=asked)
 
 
 async def _read_some(response: aiohttp.ClientResponse, seconds: float) -> bytes:

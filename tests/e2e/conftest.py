@@ -31,6 +31,13 @@ def add(a, b):
     return {"sum": a + b}
 
 
+def branch(leaves):
+    from airflow_jobs_plugin import Extended
+
+    payloads = [{"api": "acme_jobs:add", "parameters": {"a": n, "b": 1}} for n in range(leaves)]
+    return Extended({"leaves": leaves}, payloads=payloads)
+
+
 def secret_agent():
     raise RuntimeError("not allowed, so never reached")
 """
@@ -39,7 +46,11 @@ PARALLELISM = 6
 
 
 class Api(LocalServer):
-    """The API that jobs call: ``echo``, ``flaky``, ``fail`` and ``slow``."""
+    """The API that jobs call: ``echo``, ``flaky``, ``fail``, ``slow`` and ``grow``.
+
+    ``grow`` answers with what to call next: ``{"next": [[api, parameters], …]}`` or ``{"widths": [10, 5]}``, for
+    which it brings ten items of its own kind, each of which brings five ``echo``.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,8 +70,10 @@ class Api(LocalServer):
             if api == "slow":
                 time.sleep(parameters["seconds"])
             if api == "fail" or (api == "flaky" and count <= parameters["failures"]):
-                return Reply(parameters.get("status", 503), {"message": f"no luck, call {count}"})
-            return Reply(200, {"echo": parameters, "call": count})
+                body = {"message": f"no luck, call {count}", "extendedPayloads": grown(parameters)}
+                return Reply(parameters.get("status", 503), body)
+            more = {"extendedPayloads": grown(parameters)} if api in ("grow", "flaky") else {}
+            return Reply(200, {"echo": parameters, "call": count, **more})
         finally:
             with self._lock:
                 self._now[job] -= 1
@@ -77,6 +90,45 @@ class Api(LocalServer):
         return items
 
 
+def grown(parameters: dict[str, Any]) -> list[dict[str, Any]] | None:
+    if "next" in parameters:
+        return [{"api": name, "parameters": inner} for name, inner in parameters["next"]]
+    if not (widths := parameters.get("widths")):
+        return None
+    name, rest = ("grow", {"widths": widths[1:]}) if len(widths) > 1 else ("echo", {})
+    path = parameters.get("path", [])
+    return [{"api": name, "parameters": {**rest, "path": [*path, n]}} for n in range(widths[0])]
+
+
+class Gate(LocalServer):
+    """What stands between workers and the API server when they append: lets requests pass, or does harm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.target = ""
+        self.opened = threading.Event()
+        self.opened.set()
+        self.drops = 0
+        self.passed = 0
+
+    def reply(self, request: Received) -> Reply:
+        headers = {name: value for name, value in request.headers.items() if name != "host"}
+        with httpx.Client(trust_env=False, timeout=60) as client:
+            answer = client.request(request.method, self.target + request.path, content=request.raw, headers=headers)
+        self.passed += 1
+        if self.drops > 0:
+            self.drops -= 1
+            raise ConnectionResetError("the answer is lost on the way")
+        self.opened.wait(60)  # the server has done it, and the worker does not know yet
+        return Reply(answer.status_code, answer.json())
+
+
+@pytest.fixture(scope="session")
+def gate() -> Iterator[Gate]:
+    with Gate() as server:
+        yield server
+
+
 @pytest.fixture(scope="session")
 def api() -> Iterator[Api]:
     with Api() as server:
@@ -90,7 +142,7 @@ def receiver() -> Iterator[WebhookReceiver]:
 
 
 @pytest.fixture(scope="session")
-def airflow(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowStack]:
+def airflow(api: Api, gate: Gate, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowStack]:
     home = tmp_path_factory.mktemp("airflow", numbered=True)
     dags = home / "dags"
     (dags / "jobs").mkdir(parents=True)
@@ -107,11 +159,12 @@ def airflow(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airf
         },
         config={
             "core": {"parallelism": PARALLELISM, "max_map_length": 40},
-            "jobs": {"python_targets": "acme_jobs:add"},
+            "jobs": {"python_targets": "acme_jobs:add acme_jobs:branch", "api_url": gate.url, "max_append_depth": 6},
         },
         env={"PYTHONPATH": str(modules)},
     )
     with stack:
+        gate.target = stack.base_url
         yield stack
 
 

@@ -355,7 +355,11 @@ def test_a_definition_that_is_wrong_names_every_fault(rest: httpx.Client) -> Non
     error(rest.get("/jobs/wrong"), 404, "job-not-found")
     error(rest.post("/jobs", content=b"{", headers={"Content-Type": "application/json"}), 400, "bad-request")
     error(rest.post("/jobs", content=b"x=1", headers={"Content-Type": "text/plain"}), 415, "unsupported-media-type")
-    error(rest.post("/jobs", json={"id": "later", **WORK, "target": {"type": "run-api"}}), 422, "invalid-definition")
+    error(
+        rest.post("/jobs", json={"id": "later", **WORK, "target": {"type": "run-api", "resultPath": "/x"}}),
+        422,
+        "invalid-definition",
+    )
     preview = rest.post(
         "/schedules/preview",
         json={"schedule": {"calendars": [{"dayOfMonth": 1}]}, "after": "2026-11-24T00:00:00Z", "count": 2},

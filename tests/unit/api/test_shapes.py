@@ -24,7 +24,7 @@ WEBHOOK = {
 }  # fmt: skip
 TARGETS: list[dict[str, Any]] = [
     {"type": "http", "parametersAs": "query", "headers": HEADERS},
-    {"type": "run-api", "headers": HEADERS},
+    {"type": "run-api", "headers": HEADERS, "cancelPath": "/run/{runId}/terminate", "sendRunToken": True},
     {"type": "python", "module": "acme"},
 ]
 

@@ -64,5 +64,7 @@ def test_an_items_identity_depends_on_job_run_and_index_alone() -> None:
 def test_what_this_set_up_cannot_run_is_said() -> None:
     assert unrunnable(JOB, 10) is None
     assert "2 items are more than [core] max_map_length (1)" in str(unrunnable(JOB, 1))
+    run_api = Job.model_validate({"id": "x", "payload": [{"api": "a"}], "target": {"type": "run-api"}})
+    assert unrunnable(run_api, 10) is None
     s3 = Job.model_validate({"id": "x", "payload": [{"api": "a"}], "sink": {"type": "s3", "bucket": "abc"}})
     assert "not yet to s3" in str(unrunnable(s3, 10))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from airflow_jobs_plugin.spec import HttpTarget, Job, explain, item_name, masked, parse_payload
+from airflow_jobs_plugin.spec import HttpTarget, Job, RunApiTarget, explain, item_name, masked, parse_payload
 
 FULL: dict[str, Any] = {
     "id": "nightly-prices",
@@ -75,6 +75,22 @@ def test_a_small_definition_gets_the_documented_defaults() -> None:
     assert job.schedule is job.sink is None
 
 
+def test_the_defaults_of_a_run_api_are_the_platforms() -> None:
+    target = Job.model_validate({**SMALL, "target": {"type": "run-api"}}).target
+    assert isinstance(target, RunApiTarget)
+    assert (target.start_path, target.result_path, target.cancel_path) == ("/run/start", "/run/{runId}/result", None)
+    assert (target.poll_interval, target.max_poll_interval, target.send_run_token) == (1_000, 30_000, False)
+
+
+def test_a_long_first_wait_is_the_longest_too() -> None:
+    definition = {**SMALL, "target": {"type": "run-api", "pollInterval": "1m", "resultPath": "/{api}/{runId}?a=b"}}
+    job = Job.model_validate(definition)
+    assert isinstance(job.target, RunApiTarget)
+    assert job.target.max_poll_interval == 60_000
+    again = {**SMALL, "target": job.target.model_dump(by_alias=True, exclude_none=True)}
+    assert Job.model_validate(again) == job
+
+
 def test_snake_case_means_the_same() -> None:
     def snake(value: Any) -> Any:
         if isinstance(value, dict):
@@ -121,6 +137,14 @@ def test_aliases_of_the_platform_are_accepted() -> None:
         ({"sink": {"type": "s3", "bucket": "abc", "accessKeyId": "k"}}, "sink: give both accessKeyId"),
         ({"target": {"type": "http", "path": "{api}"}}, "target.path: a path starts with '/'"),
         ({"target": {"type": "http", "path": "/{app}"}}, "target.path: unknown placeholder {app}"),
+        ({"target": {"path": "/{api}/}"}}, "target.path: has a brace that belongs to no {api}"),
+        ({"target": {"type": "run-api", "startPath": "/{runId}"}}, "startPath: unknown placeholder {runId}; known"),
+        ({"target": {"type": "run-api", "resultPath": "/run"}}, "target.resultPath: names no run; it needs {runId}"),
+        ({"target": {"type": "run-api", "cancelPath": "/run/{id}"}}, "cancelPath: unknown placeholder {id}; known"),
+        ({"target": {"type": "run-api", "resultPath": "run/{runId}"}}, "target.resultPath: a path starts with '/'"),
+        ({"target": {"type": "run-api", "pollInterval": 0}}, "target.pollInterval: a wait of zero"),
+        ({"target": {"type": "run-api", "pollInterval": 5, "maxPollInterval": 4}}, "target: maxPollInterval (4 ms) is"),
+        ({"target": {"type": "run-api", "sendRunToken": "yes"}}, "target.sendRunToken: Input should be a valid bool"),
         ({"target": {"connid": "x"}}, "target.connid: unknown field 'connid'; did you mean 'connId'?"),
         ({"schedule": {}}, "schedule: the schedule is empty"),
         ({"schedule": {"intervals": [{"every": 0}]}}, "schedule.intervals[0].every: every is 0 ms"),
@@ -240,8 +264,11 @@ def test_the_schema_for_editors_accepts_and_refuses_like_the_models() -> None:
     check = jsonschema.Draft202012Validator(schema)
     assert check.is_valid(FULL)
     assert check.is_valid({"payload": [{"apiName": "a"}], "configuration": {"maximumConcurrentRequests": 2}})
+    run_api = {"type": "run-api", "cancelPath": "/run/{runId}/terminate", "pollInterval": "5s", "sendRunToken": True}
+    assert check.is_valid({**SMALL, "target": run_api})
     for wrong in (
         {},
+        {**SMALL, "target": {"type": "run-api", "resultPath": "/run"}},
         {"payload": []},
         {"payload": [{}]},
         {**SMALL, "paylod": 1},

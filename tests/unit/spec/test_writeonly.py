@@ -81,6 +81,16 @@ def test_a_secret_is_not_kept_for_another_place(change: dict[str, Any], lost: se
     assert all("give it again" in fault.message for fault in faults)
 
 
+@pytest.mark.parametrize("path", ["startPath", "resultPath", "cancelPath"])
+def test_a_secret_is_not_kept_for_another_path_of_a_run_api(path: str) -> None:
+    target = {"type": "run-api", "headers": {"X-Key": "hunter2"}}
+    public, secrets = split({"payload": [{"api": "a"}], "target": target})
+    edited = {**deepcopy(public), "id": "x"}
+    assert kept(edited, public, secrets)[1] == []
+    edited["target"][path] = "/elsewhere" if path == "startPath" else "/elsewhere/{runId}"
+    assert [str(fault).partition(":")[0] for fault in kept(edited, public, secrets)[1]] == ["target.headers.X-Key"]
+
+
 def test_an_item_in_another_place_does_not_get_its_neighbours_secret() -> None:
     public, secrets = split({**DEFINITION, "payload": [{"api": n, "parameters": {"token": f"t-{n}"}} for n in "ab"]})
     swapped = {**deepcopy(public), "id": "x", "payload": public["payload"][::-1]}

@@ -13,7 +13,7 @@ from aiohttp import web
 from airflow_jobs_plugin.errors import AttemptError
 from airflow_jobs_plugin.spec import HttpTarget
 from airflow_jobs_plugin.targets import open_target
-from airflow_jobs_plugin.targets.base import Limits
+from airflow_jobs_plugin.targets.base import Grant, Limits
 
 from .conftest import Server, attempt, call, raw_server
 
@@ -245,6 +245,72 @@ async def test_a_compressed_bomb_is_left_at_the_limit(server: Server) -> None:
     bomb = gzip.compress(b"x" * 50_000_000)
     server.answer = answering(body=bomb, headers={"Content-Encoding": "gzip"})
     assert (await error_of(limits=Limits(max_result_bytes=100_000))).code == "result-too-big-error"
+
+
+# -- appending to the run ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "payloads"),
+    [
+        ({"n": 1, "extendedPayloads": [{"api": "a"}]}, [{"api": "a"}]),
+        ({"extendedPayloads": []}, []),
+        ({"extendedPayloads": None}, None),
+        ({"n": 1}, None),
+        ([{"extendedPayloads": [1]}], None),
+        ("extendedPayloads", None),
+    ],
+)
+async def test_an_answers_extended_payloads_are_items_to_append(server: Server, body: Any, payloads: Any) -> None:
+    server.answer = answering(text=json.dumps(body), content_type="application/json")
+    result = await call()
+    assert (result.value, result.extended_payloads) == (body, payloads)
+
+
+@pytest.mark.parametrize(
+    ("found", "kind"), [({}, "an object"), ("a", "a text"), (1.5, "a number"), (True, "a boolean")]
+)
+async def test_extended_payloads_that_are_no_list_end_the_item(server: Server, found: Any, kind: str) -> None:
+    server.answer = answering(text=json.dumps({"extendedPayloads": found}), content_type="application/json")
+    error = await error_of()
+    assert (error.code, error.retriable) == ("invalid-extended-payloads", False)
+    assert error.message.startswith(
+        f"the answer's extendedPayloads is {kind}; it should be a list of items such as [{{"
+    )
+
+
+async def test_text_appends_nothing(server: Server) -> None:
+    server.answer = answering(text='{"extendedPayloads": 1}', content_type="text/plain")
+    assert (await call()).extended_payloads is None
+
+
+GRANT = Grant("https://airflow.example/jobs/api/v1/jobs/job/runs/manual__1%3A/payloads", "tok-hunter2")
+
+
+async def test_the_run_token_is_sent_where_the_target_wants_it(server: Server) -> None:
+    async def here(request: web.Request) -> web.Response:
+        if request.path == "/echo":
+            raise web.HTTPSeeOther("/moved")
+        return web.json_response("arrived")
+
+    server.answer = here
+    await call({"sendRunToken": True}, attempt(grant=GRANT))
+    for request, _ in server.seen:
+        assert request.headers.getall("X-Job-Append-Url") == [GRANT.url]
+        assert request.headers.getall("X-Job-Append-Token") == ["tok-hunter2"]
+    server.seen.clear()
+    forged = {"headers": {"X-Job-Append-Token": "forged", "x-job-append-url": "forged"}}
+    await call(forged, attempt(grant=GRANT))
+    await call({**forged, "sendRunToken": True}, attempt())
+    assert not [name for request, _ in server.seen for name in request.headers if name.lower().startswith("x-job-app")]
+
+
+async def test_the_run_token_is_in_no_message(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    server.answer = answering(500, text="you sent tok-hunter2")
+    error = await error_of({"sendRunToken": True}, attempt(grant=GRANT))
+    assert "you sent ***" in error.message
+    assert "tok-hunter2" not in f"{attempt(grant=GRANT)!r} {GRANT} {caplog.text}"
 
 
 # -- what goes wrong on the way ------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from aiohttp import web
 from airflow_jobs_plugin.errors import AttemptError
 from airflow_jobs_plugin.spec import HttpTarget
 from airflow_jobs_plugin.targets import open_target
-from airflow_jobs_plugin.targets.base import Limits
+from airflow_jobs_plugin.targets.base import Grant, Limits
 
 from .conftest import Server, attempt, call, raw_server
 
@@ -238,6 +238,39 @@ async def test_tls_is_verified_as_the_connection_says(tmp_path: Path, monkeypatc
         for verify in (str(authority), False, "false"):
             connect(monkeypatch, host=host, extra={"verify": verify})
             assert (await call()).value == "ok"
+
+
+async def test_the_run_token_is_not_sent_again_where_a_redirect_leads_to_another_origin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # From http to https on the same host, which is followed: the connection's own headers go there, the token does not.
+    context, _ = _certificate(tmp_path)
+    heads: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if head.startswith(b"CONNECT"):
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            await writer.start_tls(context)
+            heads.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+        else:
+            heads.append(head)
+            writer.write(
+                b"HTTP/1.1 307 Moved\r\nLocation: https://api.example/echo\r\nContent-Length: 0\r\n"
+                b"Connection: close\r\n\r\n"
+            )
+        await writer.drain()
+
+    async with raw_server(proxy) as port:
+        extra = {"proxy": f"http://127.0.0.1:{port}", "verify": False, "X-Key": "key"}
+        connect(monkeypatch, host="api.example", extra=extra)
+        made = attempt(grant=Grant("https://airflow.example/append", "tok-hunter2"))
+        assert (await call({"sendRunToken": True}, made)).value == "ok"
+    first, second = (head.lower() for head in heads)
+    assert b"x-job-append-token: tok-hunter2" in first
+    assert b"x-key: key" in second
+    assert b"x-job-append" not in second
 
 
 async def test_a_proxy_that_refuses_a_plain_call_is_a_connection_error(server: Server) -> None:

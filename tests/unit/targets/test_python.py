@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from airflow_jobs_plugin import Extended
 from airflow_jobs_plugin.errors import AttemptError
 from airflow_jobs_plugin.spec import PythonTarget
 from airflow_jobs_plugin.targets import open_target
@@ -65,6 +66,9 @@ def acme() -> Iterator[types.ModuleType]:
     def large() -> str:
         return "x" * 1000
 
+    def extend(payloads: Any) -> Extended:
+        return Extended("v", payloads=payloads)
+
     released = threading.Event()
 
     def stall() -> None:
@@ -83,12 +87,26 @@ def acme() -> Iterator[types.ModuleType]:
         greedy,
         lazy,
         large,
+        extend,
     ):
         function.__module__ = "acme.jobs"
     module.__dict__.update(
         {
             f.__name__: f
-            for f in (add, add_later, shapes, explode, give_up, weird, own_timeout, stall, sold_out, greedy, lazy)
+            for f in (
+                add,
+                add_later,
+                shapes,
+                explode,
+                give_up,
+                weird,
+                own_timeout,
+                stall,
+                sold_out,
+                greedy,
+                lazy,
+                extend,
+            )
         },
         _private=add,
         constant=5,
@@ -122,6 +140,33 @@ async def test_functions_are_called_with_the_parameters_as_keywords() -> None:
 
 async def test_tuples_become_lists_as_in_json() -> None:
     assert (await run("acme.jobs:shapes")).value == {"tuple": [1, [2]], "text": "ä"}
+
+
+async def test_a_function_may_append_items_to_the_run() -> None:
+    assert await run("acme.jobs:extend", payloads=[{"api": "b"}]) == Result("v", extended_payloads=[{"api": "b"}])
+    assert (await run("acme.jobs:extend", payloads=[])).extended_payloads == []
+    assert (await run("acme.jobs:add", a=1)).extended_payloads is None
+
+
+def test_what_such_a_function_returns_is_imported_without_airflow() -> None:
+    code = "import sys; from airflow_jobs_plugin import Extended; print(Extended(1), 'airflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "Extended(value=1, payloads=()) False"
+
+
+@pytest.mark.parametrize(
+    ("payloads", "code"),
+    [
+        ({"api": "b"}, "invalid-extended-payloads"),
+        ("b", "invalid-extended-payloads"),
+        (None, "invalid-extended-payloads"),
+        (["x" * 1000], "result-too-big-error"),
+    ],
+)
+async def test_payloads_that_cannot_be_appended_end_the_item(payloads: Any, code: str) -> None:
+    error = await error_of("acme.jobs:extend", Limits(max_result_bytes=500, python_targets=("*",)), payloads=payloads)
+    assert (error.code, error.retriable) == (code, False)
+    assert code != "invalid-extended-payloads" or "acme.jobs:extend returned payloads that are" in error.message
 
 
 @pytest.mark.parametrize(

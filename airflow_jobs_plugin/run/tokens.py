@@ -1,0 +1,52 @@
+"""Run tokens: good for appending to one run, on behalf of one of its items, for some hours.
+
+Signed with a key that the server keeps in a Variable, where every worker can read it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from itsdangerous import BadData, URLSafeTimedSerializer
+
+from airflow_jobs_plugin import settings
+
+#: The Variable with the key. Airflow masks its value wherever it shows Variables, because of its name.
+VARIABLE = "airflow_jobs/secrets/run-token-key"
+#: What a run token begins with, so that nobody takes it for one of Airflow's.
+PREFIX = "ajr_"
+_SALT = "airflow-jobs/append"
+
+
+@dataclass(frozen=True)
+class Permit:
+    """What a run token allows: appending to that run, as children of that item."""
+
+    job_id: str
+    run_id: str
+    index: int
+    own: bool
+    """Whether it is the worker's own, for what the item's answer appends; else it was handed to the API."""
+
+
+def sign(key: str, permit: Permit) -> str:
+    """The token of a permit; its time begins now."""
+    return PREFIX + _serializer(key).dumps([permit.job_id, permit.run_id, permit.index, permit.own])
+
+
+def verify(key: str, token: str) -> Permit | None:
+    """The permit of a token; None if it was not signed with that key, or its time is over."""
+    try:
+        job_id, run_id, index, own = _serializer(key).loads(
+            token.removeprefix(PREFIX), max_age=settings.number("run_token_hours") * 3600
+        )
+    except (BadData, TypeError, ValueError):
+        return None
+    return Permit(job_id, run_id, index, own)
+
+
+def _serializer(key: str) -> URLSafeTimedSerializer:
+    return URLSafeTimedSerializer(
+        key, salt=_SALT, signer_kwargs={"digest_method": hashlib.sha256, "key_derivation": "hmac"}
+    )
