@@ -64,7 +64,8 @@ def append(
         (``idempotency-key-reused``); this database cannot do it safely (``database-unsuitable``)
     """
     run = _locked_run(session, job_id, run_id)
-    items, terms = _list(session, run)
+    listed, terms = _list(session, run)
+    items: list[dict[str, Any]] = listed.items
     mark = _mark(key, origin)
     known = [index for index, item in enumerate(items) if item.get("appended") == mark]
     if known and origin == "item":
@@ -80,7 +81,7 @@ def append(
     _must_have_room(items, new, terms)
     first = len(items)
     items += new
-    _extend(session, run, items, first)
+    _extend(session, run, listed, first)
     return _answer(run, items, list(range(first, len(items))), new=True)
 
 
@@ -110,20 +111,31 @@ def _of_plan(model: Any, run: Any) -> tuple[Any, ...]:
     return model.dag_id == run.dag_id, model.run_id == run.run_id, model.task_id == PLAN, model.map_index == -1
 
 
-def _list(session: Session, run: Any) -> tuple[list[dict[str, Any]], Terms]:
+def _list(session: Session, run: Any) -> tuple[_List, Terms]:
     """The run's list as it is now, and what holds for its items."""
     from airflow.models.xcom import XComModel
 
     found = select(XComModel.key, XComModel.value).where(*_of_plan(XComModel, run), XComModel.key.in_((KEY, TERMS)))
-    values = {row.key: _decoded(row.value) for row in session.execute(found.with_for_update(of=XComModel))}
+    values = {row.key: row.value for row in session.execute(found.with_for_update(of=XComModel))}
     if KEY not in values or TERMS not in values:
         _must_be_running(run)
         raise ConflictError("run-not-planned", f"the run {run.run_id!r} has not begun; try again in some seconds")
-    return values[KEY], Terms.read(values[TERMS])
+    return _List.read(values[KEY]), Terms.read(_List.read(values[TERMS]).items)
 
 
-def _decoded(value: Any) -> Any:
-    return json.loads(value) if isinstance(value, str) else value
+@dataclass
+class _List:
+    """The value of an XCom. Airflow keeps JSON, or JSON text in a column of JSON: as it was, it is written."""
+
+    items: Any
+    as_text: bool
+
+    @classmethod
+    def read(cls, value: Any) -> _List:
+        return cls(json.loads(value), True) if isinstance(value, str) else cls(value, False)
+
+    def written(self) -> Any:
+        return json.dumps(self.items) if self.as_text else self.items
 
 
 def _must_be_running(run: Any) -> None:
@@ -192,29 +204,29 @@ def _planned(
     return [{**planned(item, terms), **extra} for item in parsed]
 
 
-def _extend(session: Session, run: Any, items: list[dict[str, Any]], first: int) -> None:
-    """Write the longer list to where Airflow has it. ``items[first:]`` are new."""
+def _extend(session: Session, run: Any, listed: _List, first: int) -> None:
+    """Write the longer list to where Airflow has it. What begins at ``first`` is new."""
     from airflow.models.taskmap import TaskMap
     from airflow.models.xcom import XComModel
 
+    end = len(listed.items)
     done: list[Any] = [
         session.execute(
             update(XComModel)
             .where(*_of_plan(XComModel, run), XComModel.key == KEY)
-            # As Airflow writes it: JSON text in a column of JSON.
-            .values(value=json.dumps(items))
+            .values(value=listed.written())
             .execution_options(synchronize_session=False)
         ),
         session.execute(
             update(TaskMap)
             .where(*_of_plan(TaskMap, run))
-            .values(length=len(items))
+            .values(length=end)
             .execution_options(synchronize_session=False)
         ),
     ]
     if [result.rowcount for result in done] != [1, 1]:
         raise RuntimeError(f"Airflow does not keep the list of {run.run_id!r} where this version of the plugin looks")
-    _add_instances(session, run, first, len(items))
+    _add_instances(session, run, first, end)
     run.updated_at = datetime.now(UTC)
     session.flush()
 

@@ -74,7 +74,15 @@ class Round:
         plan.state = TaskInstanceState.SUCCESS
         session.flush()
         for key, value in (("return_value", items), (TERMS, Terms.of(job, 0).written())):
-            XComModel.set(key=key, value=value, dag_id="torture", task_id=PLAN, run_id=self.run_id, session=session)
+            XComModel.set(
+                key=key,
+                value=value,
+                dag_id="torture",
+                task_id=PLAN,
+                run_id=self.run_id,
+                serialize=False,
+                session=session,
+            )
         session.add(TaskMap.from_task_instance_xcom(plan, items))
 
     def schedule(self) -> None:
