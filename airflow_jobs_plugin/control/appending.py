@@ -14,6 +14,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -233,7 +234,6 @@ def _extend(session: Session, run: Any, listed: _List, first: int) -> None:
 
 def _add_instances(session: Session, run: Any, first: int, end: int) -> None:
     """Make the new items' task instances, as the scheduler does when it finds a mapped task longer than before."""
-    from airflow.models.dagbag import DBDagBag
     from airflow.models.taskinstance import TaskInstance
     from airflow.settings import task_instance_mutation_hook
 
@@ -246,7 +246,7 @@ def _add_instances(session: Session, run: Any, first: int, end: int) -> None:
     ).one_or_none()
     if expanded is None or expanded.map_index < 0:
         return  # one instance for the whole list, which the scheduler has yet to expand
-    dag: Any = DBDagBag().get_dag_for_run(run, session)
+    dag: Any = _dag_bag().get_dag_for_run(run, session)
     task = dag.get_task(PAYLOAD)
     instances = []
     for index in range(max(first, expanded.map_index + 1), end):
@@ -257,6 +257,13 @@ def _add_instances(session: Session, run: Any, first: int, end: int) -> None:
         ti.refresh_from_task(task, dag_run=run)
         instances.append(ti)
     session.add_all(instances)
+
+
+@cache
+def _dag_bag() -> Any:
+    from airflow.models.dagbag import CachedDBDagBag
+
+    return CachedDBDagBag(cache_size=64, cache_ttl=0, stats_prefix="jobs.dag_bag")
 
 
 __all__ = ["Appended", "append"]

@@ -128,7 +128,7 @@ class Round:
                             )
                         )
                         with self._lock:
-                            self.closed_over = len(json.loads(listed))
+                            self.closed_over = len(listed)
                             if len(self.ended) != self.closed_over:
                                 self.faults.append(f"closed over {self.closed_over} with {len(self.ended)} ended")
                     elif ti.task_id == "payload":
@@ -215,7 +215,7 @@ class Round:
 
         with own_session() as session:
             where = (XComModel.run_id == self.run_id, XComModel.task_id == "plan", XComModel.key == "return_value")
-            items = json.loads(session.scalar(select(XComModel.value).where(*where)))
+            items = session.scalar(select(XComModel.value).where(*where))
             length = session.scalar(select(TaskMap.length).where(TaskMap.run_id == self.run_id))
             instances = session.execute(
                 select(TaskInstance.map_index, TaskInstance.state).where(
