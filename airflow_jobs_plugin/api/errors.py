@@ -163,7 +163,8 @@ _MEANINGS = {
     404: "There is no such job, run or item.",
     409: "Not in the state that the job or run is in. `code` says why: `job-exists`, `job-is-code`, "
     "`job-has-active-runs`, `job-paused`, `job-not-ready`, `idempotency-key-reused`, and of an append "
-    "`run-not-planned`, `run-closing`, `run-ended`, `too-many-items`, `too-deep`, `database-unsuitable`.",
+    "`run-not-planned`, `run-closing`, `run-ended`, `too-many-items`, `too-deep`, `database-unsuitable`, of a "
+    "redelivery `run-active`, `run-terminated`, `nothing-to-deliver`, `no-sink`.",
     411: "A body without a length.",
     412: "Somebody has changed the job meanwhile.",
     413: "The body is too large.",

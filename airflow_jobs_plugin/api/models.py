@@ -135,6 +135,12 @@ class TerminatedRunOut(Answer):
     message: str = Field(description="Whether this ended it, or it had ended before.", examples=["Terminated"])
 
 
+class RedeliveredOut(Answer):
+    """The run closes again."""
+
+    message: Literal["Redelivering"] = "Redelivering"
+
+
 class TriggeredOut(Answer):
     """A run was started."""
 

@@ -26,6 +26,7 @@ from airflow_jobs_plugin.api.models import (
     ItemsOut,
     NewItemOut,
     Place,
+    RedeliveredOut,
     RunDetailOut,
     RunOut,
     RunsOut,
@@ -45,7 +46,7 @@ from airflow_jobs_plugin.api.parameters import (
     sort_of,
 )
 from airflow_jobs_plugin.api.shapes import SnapshotOut
-from airflow_jobs_plugin.control import appending, audit, items, runs, termination, triggering
+from airflow_jobs_plugin.control import appending, audit, items, redelivery, runs, termination, triggering
 from airflow_jobs_plugin.control import jobs as jobs_control
 from airflow_jobs_plugin.control.appending import Appended
 from airflow_jobs_plugin.control.items import ItemStatus
@@ -183,6 +184,26 @@ def terminate_run(
 
     done = transact(write)
     return TerminatedRunOut(message="Terminated" if done else "The run had ended already; nothing was changed")
+
+
+@router.post(
+    "/jobs/{jobId}/runs/{jobRunId}/redeliver", response_model=RedeliveredOut, responses=documented(404, 409, 415)
+)
+def redeliver_run(me: Me, job_id: JobId, run_id: RunId) -> RedeliveredOut:
+    """Deliver the results of a run that has ended once more, with the sink as the job has it now.
+
+    No API is called. What had failed goes out under the id that it had, and of a run that delivers item by item only
+    what is still owed; what had been delivered goes out as a new message. The run closes again: it is PENDING until
+    it is known what has become of it.
+    """
+
+    def write(session: Session) -> None:
+        me.must(session, "PUT", job_id, "RUN")
+        redelivery.redeliver(session, job_id, run_id)
+        audit.note(session, "job.redeliver", job_id, me.name, run_id)
+
+    transact(write)
+    return RedeliveredOut()
 
 
 class AppendIn(BaseModel):

@@ -225,11 +225,16 @@ class SnapshotOut(_Shape):
 class DeliveryOut(_Shape):
     """What became of the delivery of a run's results."""
 
-    status: Literal["delivered", "failed"]
+    status: Annotated[
+        Literal["delivered", "failed", "retrying"], Field(description="`retrying`: it failed so far, and goes on.")
+    ]
     to: NotRequired[Annotated[str, Field(description="Where to, without secrets.")]]
     statusCode: NotRequired[int | None]
     message: NotRequired[Annotated[str, Field(description="Why it failed.")]]
     tries: NotRequired[int]
+    nextTry: NotRequired[Annotated[Instant, Field(description="When it is tried again.")]]
+    payloads: NotRequired[Annotated[int, Field(description="Of a delivery item by item: how many there are.")]]
+    delivered: NotRequired[Annotated[int, Field(description="How many of them arrived.")]]
     bytes: NotRequired[int]
 
 

@@ -248,9 +248,15 @@ def _view(row: Any) -> RunView:
         note=row.note,
         triggered_by=row.triggering_user_name,
         terminated=terminated,
-        delivery=report.get("delivery") if row.state in ("success", "failed") else None,
+        delivery=_delivery(row.state, report),
         version=row.created_dag_version_id,
     )
+
+
+def _delivery(state: str, report: dict[str, Any]) -> dict[str, Any] | None:
+    """Of a run that has ended; or of one whose delivery has failed so far and is tried again."""
+    found: dict[str, Any] | None = report.get("delivery")
+    return found if state in ("success", "failed") or (found or {}).get("status") == "retrying" else None
 
 
 def _counts(row: Any) -> ItemCounts:

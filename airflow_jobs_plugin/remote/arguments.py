@@ -74,6 +74,12 @@ def add(commands: Any) -> None:
     results.add_argument("--format", choices=("jsonl", "csv"), help="default jsonl, which is JSON Lines")
     results.add_argument("--output", type=Path, metavar="FILE", help="default: standard output")
 
+    redeliver = _command(commands, "redeliver", "deliver a run's results once more; no API is called")
+    _run(redeliver)
+    redeliver.add_argument(
+        "--watch", action="store_true", help="watch it; exit status as of `watch`"
+    )
+
     terminate = _command(commands, "terminate", "end a run now, canceling its calls; nothing is delivered")
     _run(terminate)
     terminate.add_argument("--reason", type=_text, metavar="TEXT", help="is shown with the run")

@@ -123,6 +123,10 @@ class JobsClient:
         body = {} if reason is None else {"reason": reason}
         return self._session.object("POST", f"{_run(job_id, run_id)}/terminate", "message", body=body)
 
+    def redeliver(self, job_id: str, run_id: str) -> Json:
+        """Deliver a run's results once more: ``{"message"}``."""
+        return self._session.object("POST", f"{_run(job_id, run_id)}/redeliver")
+
     def append(
         self, job_id: str, run_id: str, payload: list[Any], parent: int | None = None, key: str | None = None
     ) -> Json:

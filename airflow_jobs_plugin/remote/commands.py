@@ -27,6 +27,7 @@ _COMMANDS: dict[str, Callable[[JobsClient, argparse.Namespace, Output], int]] = 
     "items": runs.items,
     "append": runs.append,
     "results": runs.results,
+    "redeliver": runs.redeliver,
     "terminate": runs.terminate,
     "delete": jobs.delete,
 }

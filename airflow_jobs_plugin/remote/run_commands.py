@@ -148,6 +148,20 @@ def _outcome(item: Json) -> str:
     return short(item["result"]) if item["status"] == "SUCCEEDED" else ""
 
 
+def redeliver(client: JobsClient, arguments: argparse.Namespace, out: Output) -> int:
+    """Deliver a run's results once more."""
+    run_id = _run_id(client, arguments)
+    answer = client.redeliver(arguments.job, run_id)
+    if arguments.watch:
+        out.remark(f"{answer['message']}: {run_id}")
+        return _watched(client, arguments.job, run_id, out)
+    if out.as_json:
+        out.json(answer)
+    else:
+        out.line(f"{answer['message']}: {run_id}")
+    return 0
+
+
 def append(client: JobsClient, arguments: argparse.Namespace, out: Output) -> int:
     """Append items to a run."""
     from airflow_jobs_plugin.remote import documents

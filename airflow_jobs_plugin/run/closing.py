@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import logging
-import tempfile
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_jobs_plugin import settings
-from airflow_jobs_plugin.errors import DeliveryError
-from airflow_jobs_plugin.run.items import item_id, parameters_of
+from airflow_jobs_plugin.run.delivering import Closing, RetryLater
 from airflow_jobs_plugin.run.outcomes import ENDED, item_states, read_outcomes
 from airflow_jobs_plugin.run.rescheduling import later
-from airflow_jobs_plugin.sinks import sink_for
-from airflow_jobs_plugin.sinks.base import Delivery, DeliverySink
-from airflow_jobs_plugin.sinks.bodies import RunFacts, item_body, run_body
 from airflow_jobs_plugin.spec import Job
 
 if TYPE_CHECKING:
@@ -33,8 +25,6 @@ log = logging.getLogger(__name__)
 RETRIES = 100
 #: Wait before closing is tried again after the worker died or the API server was away.
 RETRY_DELAY = timedelta(seconds=10)
-#: Bodies up to this size stay in memory, larger ones go to a temporary file.
-SPOOL_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -57,21 +47,13 @@ class Counts:
         return "COMPLETED" if self.failed * 100 <= tolerated else "FAILURE"
 
 
-class _DeliveryRetry(DeliveryError):
-    """A delivery that failed and will be tried again after ``wait``."""
-
-    def __init__(self, message: str, wait: timedelta) -> None:
-        super().__init__(message)
-        self.wait = wait
-
-
 class ClosingRetryPolicy(RetryPolicy):
     """Waits as the sink's window says; what is not a failed delivery waits ``RETRY_DELAY``."""
 
     def evaluate(
         self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
     ) -> RetryDecision:
-        if isinstance(exception, _DeliveryRetry):
+        if isinstance(exception, RetryLater):
             return RetryDecision.retry(exception.wait, f"not delivered; waiting {exception.wait}")
         return RetryDecision.default()
 
@@ -104,7 +86,16 @@ def close(context: Context, job: Job, items: list[dict[str, Any]] | None) -> Non
         "delivery": None,
     }
     if job.sink is not None:
-        report["delivery"] = _delivered(context, job, items, states, counts, status)
+        found = dict(states)
+        closing = Closing(
+            context, job, items, lambda: read_outcomes(context, found, len(items)), status, counts.succeeded
+        )
+        try:
+            report["delivery"] = closing.deliver()
+        except RetryLater as error:
+            # For whoever looks at the run meanwhile.
+            context["ti"].xcom_push("return_value", {**report, "delivery": error.report})
+            raise
     context["ti"].xcom_push("return_value", report)
     if report["delivery"] and report["delivery"]["status"] == "failed":
         raise AirflowFailException(f"The results were not delivered: {report['delivery']['message']}")
@@ -113,100 +104,6 @@ def close(context: Context, job: Job, items: list[dict[str, Any]] | None) -> Non
             f"{counts.failed} of {counts.total} items failed; tolerated: "
             f"{job.configuration.tolerated_failure_percentage:g}%"
         )
-
-
-def _delivered(
-    context: Context,
-    job: Job,
-    items: list[dict[str, Any]],
-    states: dict[int, str | None],
-    counts: Counts,
-    status: str,
-) -> dict[str, Any]:
-    """Deliver once over all tries of this task; returns what became of it."""
-    if TYPE_CHECKING:
-        assert job.sink is not None
-    ti, run, store = context["ti"], context["dag_run"], context["task_state_store"]
-    # What is remembered belongs to this closing: clearing the run closes it anew.
-    mark = f"delivery-{run.clear_number or 0}"
-    memory: Any = store.get(mark) or {"since": datetime.now(UTC).isoformat(), "failures": 0, "done": None}
-    if memory["done"]:
-        done: dict[str, Any] = memory["done"]
-        return done
-    store.set(mark, memory)
-
-    facts = RunFacts(
-        workspace_id=settings.text("workspace_id"),
-        project=settings.text("project_name"),
-        job_id=ti.dag_id,
-        run_id=ti.run_id,
-        status=status,
-        type="SCHEDULED" if run.run_type in ("scheduled", "backfill") else "MANUAL",
-        start_time=run.start_date.isoformat() if run.start_date else None,
-        end_time=memory["since"],
-        payloads=counts.total,
-        successful_runs=counts.succeeded,
-        failed_runs=counts.failed,
-    )
-    sink = sink_for(job.sink)
-    with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as body:
-        for piece in run_body(facts, _results(context, job, items, states, facts)):
-            body.write(piece)
-        # A closing of its own after clearing is another message, with another body.
-        message = f"msg_{item_id(ti.dag_id, ti.run_id, -1 - (run.clear_number or 0))}"
-        done = _try(sink, Delivery(message, body, body.tell()), memory, store, mark)
-    memory["done"] = done
-    _remember(store, mark, memory)
-    return done
-
-
-def _remember(store: Any, mark: str, memory: dict[str, Any]) -> None:
-    """Note what was delivered. What is not noted would be delivered once more, if this process died then."""
-    for wait in (0.5, 2, 5):
-        try:
-            store.set(mark, memory)
-            return
-        except Exception:
-            log.warning("The delivery could not be noted, trying again in %s s", wait, exc_info=True)
-            time.sleep(wait)
-    log.error("The delivery could not be noted: should this task be tried again, it is repeated under the same id")
-
-
-def _try(sink: DeliverySink, delivery: Delivery, memory: dict[str, Any], store: Any, mark: str) -> dict[str, Any]:
-    elapsed = datetime.now(UTC) - datetime.fromisoformat(memory["since"])
-    try:
-        receipt = sink.deliver(delivery)
-    except DeliveryError as error:
-        memory["failures"] += 1
-        wait = sink.window.wait(memory["failures"], elapsed, error.retry_after) if error.retriable else None
-        if wait is not None:
-            store.set(mark, memory)
-            raise _DeliveryRetry(str(error), wait) from None
-        return {
-            "status": "failed",
-            "to": sink.destination(),
-            "message": str(error),
-            "statusCode": error.status_code,
-            "tries": memory["failures"],
-        }
-    log.info("Delivered %d bytes to %s", delivery.size, sink.destination())
-    return {"status": "delivered", **receipt, "bytes": delivery.size, "tries": memory["failures"] + 1}
-
-
-def _results(
-    context: Context, job: Job, items: list[dict[str, Any]], states: dict[int, str | None], facts: RunFacts
-) -> Iterator[dict[str, Any]]:
-    sink = job.sink
-    for outcome in read_outcomes(context, states, len(items)):
-        index = outcome["index"]
-        item = items[index]
-        if sink is not None and (
-            (sink.skip_on_fail and outcome["status"] != "completed")
-            or (sink.apis_to_send is not None and item["api"] not in sink.apis_to_send)
-        ):
-            continue
-        item = {**item, "parameters": parameters_of(item)}
-        yield item_body(facts, item, item_id(facts.job_id, facts.run_id, index), outcome)
 
 
 __all__ = ["RETRIES", "RETRY_DELAY", "ClosingRetryPolicy", "Counts", "close"]

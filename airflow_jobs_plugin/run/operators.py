@@ -12,6 +12,7 @@ from airflow_jobs_plugin import settings
 from airflow_jobs_plugin.errors import AttemptError, DefinitionError, ItemFailedError
 from airflow_jobs_plugin.run import closing
 from airflow_jobs_plugin.run.appending import append_children, append_url, run_token
+from airflow_jobs_plugin.run.delivering import asked_again, deliver_item, message_of_item
 from airflow_jobs_plugin.run.items import DEFINITION, TERMS, Terms, item_id, parameters_of, plan_items, policy_of
 from airflow_jobs_plugin.run.memory import ItemMemory
 from airflow_jobs_plugin.run.outcomes import completed, failed, planned_items, store_outcome
@@ -153,12 +154,19 @@ class PayloadOperator(_JobOperator):
         except Exception as error:
             self.log.exception("Unexpected error")
             raise AttemptError("internal-error", f"{type(error).__name__}: {error}") from error
+        outcome = self._outcome(context, completed(index_of(context), number, result))
         try:
-            store_outcome(context, completed(index_of(context), number, result))
+            store_outcome(context, outcome)
         except Exception as error:
             # The call was made, and did what it does: it is not made again because its result has no place.
             text = f"the call succeeded and its result could not be stored: {type(error).__name__}: {error}"
             raise AttemptError("internal-error", text, retriable=False) from error
+        deliver_item(context, job, self.item, index_of(context), outcome)
+
+    def _outcome(self, context: Context, outcome: dict[str, Any]) -> dict[str, Any]:
+        """With the id of the message in which it is delivered, if each item has one of its own."""
+        ti = context["ti"]
+        return {**outcome, "message": message_of_item(ti.dag_id, ti.run_id, index_of(context), ti.max_tries)}
 
     def _attempt_of(self, context: Context, job: Job, number: int, memory: ItemMemory) -> Attempt:
         ti = context["ti"]
@@ -187,10 +195,13 @@ class PayloadOperator(_JobOperator):
         if error.retriable and number < most:
             raise error
         # The last word on this item: kept like a result, so that closing the run finds it.
+        outcome = self._outcome(context, failed(index_of(context), number, error))
         try:
-            store_outcome(context, failed(index_of(context), number, error))
+            store_outcome(context, outcome)
         except Exception:
             self.log.exception("The error could not be stored; closing the run will not know it")
+        else:
+            deliver_item(context, job_of(context, [self.item]), self.item, index_of(context), outcome)
         raise ItemFailedError(error.code, error.message, status_code=error.status_code, retriable=False) from None
 
 
@@ -207,4 +218,6 @@ class SinkOperator(_JobOperator):
 
     def execute(self, context: Context) -> None:
         items = planned_items(context)
-        closing.close(context, job_of(context, items), items)
+        # Who has the results delivered anew has perhaps just mended the sink.
+        job = context["dag"].stored.job if asked_again(context) else job_of(context, items)  # type: ignore[attr-defined]
+        closing.close(context, job, items)

@@ -57,6 +57,11 @@ def store_outcome(context: Context, outcome: dict[str, Any]) -> None:
     context["ti"].xcom_push(KEY, outcome)
 
 
+def decoded(outcome: dict[str, Any]) -> dict[str, Any]:
+    """The outcome with its result as a JSON value."""
+    return {**outcome, "result": json.loads(outcome["result"])} if "result" in outcome else outcome
+
+
 def item_states(context: Context) -> dict[int, str | None]:
     """The state of every item of this run, by index; a list that was never expanded has one, under -1."""
     ti = context["ti"]
@@ -93,7 +98,7 @@ def reconciled(index: int, state: str | None, outcome: dict[str, Any] | None) ->
     ``result`` is decoded here.
     """
     if outcome is not None and outcome["status"] == ("completed" if state == "success" else "failed"):
-        return {**outcome, "result": json.loads(outcome["result"])} if "result" in outcome else outcome
+        return decoded(outcome)
     attempts = outcome["attempts"] if outcome else None
     if state == "success":
         # Marked by a person: it counts as done, and there is nothing to deliver.

@@ -1,0 +1,75 @@
+"""The results of a run that has ended are delivered once more: closing runs again, and no item does."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from airflow_jobs_plugin.control.jobs import get_job
+from airflow_jobs_plugin.control.runs import get_run
+from airflow_jobs_plugin.errors import ConflictError
+from airflow_jobs_plugin.run.delivering import REDELIVER, memory_key
+from airflow_jobs_plugin.run.items import SINK
+
+
+def redeliver(session: Session, job_id: str, run_id: str) -> None:
+    """Have a run close again, with the sink as the job has it now.
+
+    What had failed goes out under the id that it had, so that a receiver that got it after all can tell; of a run that
+    delivers item by item, only what is still owed. What had been delivered goes out as a new message.
+
+    :raises NotFoundError: there is no such job or run
+    :raises ConflictError: the job is paused (``job-paused``) or has no sink (``no-sink``); the run has not ended
+        (``run-active``), was terminated (``run-terminated``), or never had a list (``nothing-to-deliver``)
+    """
+    from airflow.models.dagrun import DagRun
+    from airflow.models.taskinstance import TaskInstance, clear_task_instances
+    from airflow.utils.state import DagRunState
+
+    job = get_job(session, job_id)
+    run: Any = session.scalar(
+        select(DagRun).where(DagRun.dag_id == job_id, DagRun.run_id == run_id).with_for_update(of=DagRun)
+    )
+    view = get_run(session, job_id, run_id)
+    if view.status in ("TERMINATED", "CANCELED"):
+        raise ConflictError("run-terminated", f"the run {run_id!r} was terminated; nothing of it is delivered")
+    if run.state not in (DagRunState.SUCCESS, DagRunState.FAILED):
+        raise ConflictError("run-active", f"the run {run_id!r} has not ended; its results are delivered when it closes")
+    if view.counts.total is None:
+        raise ConflictError("nothing-to-deliver", f"the plan of {run_id!r} failed, so there are no results")
+    if job.job.sink is None:
+        raise ConflictError("no-sink", f"the job {job_id!r} has no sink; give it one first")
+    if job.paused:
+        raise ConflictError("job-paused", f"the job {job_id!r} is paused; resume it first")
+    closing = session.scalars(
+        select(TaskInstance)
+        .where(TaskInstance.dag_id == job_id, TaskInstance.run_id == run_id, TaskInstance.task_id == SINK)
+        .with_for_update(of=TaskInstance)
+    ).all()
+    before = json.loads(_row(session, run, memory_key(run.clear_number)).value or "{}")
+    clear_task_instances(list(closing), session, dag_run_state=False)
+    # Clearing by hand counts; the run's start stays what it was, since none of its items runs again.
+    run.clear_number += 1
+    run._state = DagRunState.RUNNING
+    run.end_date = run.last_scheduling_decision = None
+    delivered = (before.get("done") or {}).get("status") == "delivered"
+    asked: dict[str, Any] = {"clearNumber": run.clear_number, "again": delivered}
+    if not delivered:
+        asked |= {"message": before.get("message"), "sent": before.get("sent", "")}
+    row = _row(session, run, REDELIVER)
+    row.value, row.updated_at = json.dumps(asked), datetime.now(UTC)
+    session.add(row)
+    session.flush()
+
+
+def _row(session: Session, run: Any, key: str) -> Any:
+    """What the closing task keeps under a key, or a row for it that is new."""
+    from airflow.models.task_state_store import TaskStateStoreModel as Store
+
+    place = {"dag_run_id": run.id, "task_id": SINK, "map_index": -1, "key": key}
+    found = session.scalar(select(Store).filter_by(**place))
+    return found or Store(dag_id=run.dag_id, run_id=run.run_id, value="", **place)
