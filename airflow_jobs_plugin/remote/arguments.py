@@ -76,9 +76,7 @@ def add(commands: Any) -> None:
 
     redeliver = _command(commands, "redeliver", "deliver a run's results once more; no API is called")
     _run(redeliver)
-    redeliver.add_argument(
-        "--watch", action="store_true", help="watch it; exit status as of `watch`"
-    )
+    redeliver.add_argument("--watch", action="store_true", help="watch it; exit status as of `watch`")
 
     terminate = _command(commands, "terminate", "end a run now, canceling its calls; nothing is delivered")
     _run(terminate)

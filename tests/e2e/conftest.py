@@ -161,7 +161,12 @@ def airflow(api: Api, gate: Gate, tmp_path_factory: pytest.TempPathFactory) -> I
             "core": {"parallelism": PARALLELISM, "max_map_length": 40},
             # A scheduler that was killed is missed soon: the default is five minutes.
             "scheduler": {"orphaned_tasks_check_interval": 5, "scheduler_health_check_threshold": 10},
-            "jobs": {"python_targets": "acme_jobs:add acme_jobs:branch", "api_url": gate.url, "max_append_depth": 6},
+            "jobs": {
+                "python_targets": "acme_jobs:add acme_jobs:branch",
+                "api_url": gate.url,
+                "max_append_depth": 6,
+                "sink_private_addresses": "all",
+            },
         },
         env={"PYTHONPATH": str(modules)},
     )
