@@ -26,7 +26,6 @@ from .test_rest import create, error, run_of, trigger, wait_for
 pytestmark = pytest.mark.e2e
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-FORMER = ("SUCCESS", "COMPLETED", "FAILURE")
 
 
 @pytest.fixture
@@ -60,23 +59,12 @@ def retry_now(airflow: AirflowStack, job_id: str, run_id: str) -> None:
     with engine.begin() as connection:
         connection.execute(
             sqlalchemy.text(
-                "UPDATE task_instance SET end_date = end_date - interval '1 hour', "
-                "next_retry_datetime = NULL WHERE dag_id = :job AND run_id = :run AND task_id = 'sink'"
-            )
-            if "next_retry_datetime" in _columns(engine)
-            else sqlalchemy.text(
                 "UPDATE task_instance SET end_date = end_date - interval '1 hour' "
                 "WHERE dag_id = :job AND run_id = :run AND task_id = 'sink'"
             ),
             {"job": job_id, "run": run_id},
         )
     engine.dispose()
-
-
-def _columns(engine: Any) -> set[str]:
-    import sqlalchemy
-
-    return {column["name"] for column in sqlalchemy.inspect(engine).get_columns("task_instance")}
 
 
 # -- item by item ---------------------------------------------------------------------------------------------------
