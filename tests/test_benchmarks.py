@@ -45,3 +45,31 @@ def test_throughput() -> None:
     found = figures("throughput.py", "--items", "24", "--latencies", "1", "--no-peer")
     assert found["items per second against the mapped HttpOperator"]["per_second"] > 1
     assert found["trigger to first call"]["median_s"] < 20
+
+
+@pytest.mark.e2e
+def test_rest() -> None:
+    found = figures("rest.py", "--jobs", "20", "--items", "300", "--rounds", "3")
+    assert found["create to a run's start, few jobs"]["create_to_started_s"] < 5
+    assert found["parse of all stored jobs"]["parse_s"] < 5
+    assert found["list of all jobs"]["queries"] <= 4
+    assert found["status of a large run"]["queries"] <= 5
+
+
+@pytest.mark.e2e
+def test_nested() -> None:
+    found = figures("nested.py", "--items", "10", "--sizes", "20", "--rounds", "2")
+    assert found["append to its item's call"]["median_s"] < 20
+    assert found["append to a run"]["one_median_ms"] < 1000
+    crawl = found["a crawl over four levels"]
+    assert (crawl["status"], crawl["each_called_once"]) == ("SUCCESS", True)
+
+
+def test_appends_that_race_lose_and_double_nothing() -> None:
+    command = [sys.executable, "-m", "tests.torture.appends", "--rounds", "6", "--appenders", "12", "--calls", "6"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=BENCHMARKS.parent)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["faults"] == 0
+    assert found["acknowledged"] > 50
+    assert found["refused"] > 0, "some appends came too late, as they should"
