@@ -186,7 +186,9 @@ class Closing:
             if self.job.sink is not None and wanted(self.job.sink, item, outcome):
                 yield _body(facts, item, outcome["index"], outcome)
 
-    def _failed(self, sink: DeliverySink, memory: _Memory, error: DeliveryError, told: str) -> dict[str, Any]:
+    def _failed(
+        self, sink: DeliverySink, memory: _Memory, error: DeliveryError, told: str, **more: Any
+    ) -> dict[str, Any]:
         """What to report of a delivery that failed for good. Raises ``RetryLater`` while the window is open."""
         memory["failures"] += 1
         elapsed = datetime.now(UTC) - datetime.fromisoformat(memory["since"])
@@ -197,6 +199,7 @@ class Closing:
             "message": told,
             "statusCode": error.status_code,
             "tries": memory["failures"],
+            **more,
         }
         if pause is not None:
             memory.note()
@@ -252,7 +255,7 @@ class Closing:
         if owed:
             worst = next((error for error in errors if not error.retriable), errors[0])
             told = f"{owed} of {total} results were not delivered: {worst}"
-            return {**self._failed(sink, memory, worst, told), "payloads": total, "delivered": total - owed}
+            return self._failed(sink, memory, worst, told, payloads=total, delivered=total - owed)
         log.info("%d results were delivered to %s, one by one", total, sink.destination())
         tries = memory["failures"] + 1
         return {"status": "delivered", "to": sink.destination(), "payloads": total, "delivered": total, "tries": tries}
