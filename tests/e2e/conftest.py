@@ -27,6 +27,9 @@ globals().update(load_jobs())
 
 # A module of a user's, for python targets.
 FUNCTIONS = """
+import time
+
+
 def add(a, b):
     return {"sum": a + b}
 
@@ -36,6 +39,10 @@ def branch(leaves):
 
     payloads = [{"api": "acme_jobs:add", "parameters": {"a": n, "b": 1}} for n in range(leaves)]
     return Extended({"leaves": leaves}, payloads=payloads)
+
+
+def wait(seconds):
+    time.sleep(seconds)
 
 
 def secret_agent():
@@ -161,7 +168,11 @@ def airflow(api: Api, gate: Gate, tmp_path_factory: pytest.TempPathFactory) -> I
             "core": {"parallelism": PARALLELISM, "max_map_length": 40},
             # A scheduler that was killed is missed soon: the default is five minutes.
             "scheduler": {"orphaned_tasks_check_interval": 5, "scheduler_health_check_threshold": 10},
-            "jobs": {"python_targets": "acme_jobs:add acme_jobs:branch", "api_url": gate.url, "max_append_depth": 6},
+            "jobs": {
+                "python_targets": "acme_jobs:add acme_jobs:branch acme_jobs:wait",
+                "api_url": gate.url,
+                "max_append_depth": 6,
+            },
         },
         env={"PYTHONPATH": str(modules)},
     )

@@ -336,16 +336,18 @@ def test_items_are_a_table_with_results_and_errors(airflow: FakeAirflow, cli: Cl
     error = {"code": "http-error", "message": "503: no\nluck", "statusCode": 503}
     found = [
         item_of(0),
-        item_of(1, "FAILED", attempts=3, duration=61.04, error=error),
+        item_of(1, "FAILED", parent=0, attempts=3, duration=61.04, error=error),
         item_of(2, "PENDING", attempts=0, duration=None),
         item_of(3, result=None),
         item_of(4, parameters={"text": "ü" * 50}, result="y" * 70),
     ]
     airflow.on(f"GET {RUN}/payloads", paged(found, "payloads"))
     assert cli("items", "prices", "manual__1") == 0
-    rows = [line.split(maxsplit=3) for line in cli.out.splitlines()]
+    assert cli.out.splitlines()[2].split()[:3] == ["1", "0", "list-products"]
+    # Without the column of parents, of which one item alone has one.
+    rows = [line.replace("1       0", "1").split(maxsplit=3) for line in cli.out.splitlines()]
     assert cli.out.splitlines()[0].split() == [
-        "#", "API", "PARAMETERS", "STATUS", "ATTEMPTS", "TOOK", "RESULT", "OR", "ERROR",
+        "#", "PARENT", "API", "PARAMETERS", "STATUS", "ATTEMPTS", "TOOK", "RESULT", "OR", "ERROR",
     ]  # fmt: skip
     assert rows[1][3].split(maxsplit=4)[1:] == ["SUCCEEDED", "1/3", "0.2s", '{"n": 0}']
     assert rows[2][3].split(maxsplit=4)[1:] == ["FAILED", "3/3", "61.0s", "http-error: 503: no luck"]
