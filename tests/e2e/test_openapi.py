@@ -199,10 +199,9 @@ def seeded(admin: httpx.Client, airflow: AirflowStack, jobs: Jobs, receiver: Web
         else:
             admin.post(f"/api/v1/jobs/fuzzed/runs/{run_id}/terminate", json={"reason": "enough"})
     # One stays in progress, so that items can be appended: made-up requests end any but this one.
-    wait = {
-        "payload": [{"apiName": "acme_jobs:wait", "parameters": {"seconds": SECONDS * 2 + 120}}],
-        "note": "in progress",
-    }
+    seconds = SECONDS * 2 + 120
+    item = {"apiName": "acme_jobs:wait", "parameters": {"seconds": seconds}, "requestTimeout": seconds}
+    wait = {"payload": [item], "note": "in progress"}
     runs.append(admin.post("/api/v1/jobs/fuzzed/trigger", json=wait).json()["jobRunId"])
     yield runs
     # What was made up is not to keep the workers busy while other tests wait.
