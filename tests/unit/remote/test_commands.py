@@ -396,6 +396,34 @@ def test_terminate_ends_a_run_with_a_reason(airflow: FakeAirflow, cli: Cli) -> N
     assert [request.body for request in airflow.asked()] == [{}, {"reason": "wrong list"}]
 
 
+def test_append_sends_items_and_says_which_they_became(airflow: FakeAirflow, cli: Cli, tmp_path: Path) -> None:
+    added = [{"index": n, "id": f"k{n}", "apiName": "details"} for n in (4, 5)]
+    answer = {"payloads": added, "message": "Appended"}
+    airflow.on(f"POST {RUN}/payloads", Reply(200, answer))
+    items = tmp_path / "items.yaml"
+    items.write_text("- {api: details, parameters: {id: 4}}\n- {api: details, parameters: {id: 5}}\n")
+    assert cli("append", "prices", "manual__1", items, "--parent", "0", "--idempotency-key", "page-1") == 0
+    assert cli.out == "Appended: items 4 to 5 of manual__1\n"
+    assert cli("append", "prices", "manual__1", items, "--json") == 0
+    assert json.loads(cli.out) == answer
+    first, second = airflow.asked()
+    payload = [{"api": "details", "parameters": {"id": n}} for n in (4, 5)]
+    assert (first.body, first.headers["idempotency-key"]) == ({"payload": payload, "parent": 0}, "page-1")
+    assert (second.body, "idempotency-key" in second.headers) == ({"payload": payload}, False)
+
+
+def test_append_says_what_is_wrong_and_where(airflow: FakeAirflow, cli: Cli, tmp_path: Path) -> None:
+    items = tmp_path / "items.yaml"
+    items.write_text("- api: details\n  paramters: {}\n")
+    assert cli("append", "prices", "manual__1", items) == 1
+    assert cli.err.startswith(f"{items}:2:3: payload[0].paramters: unknown field")
+    items.write_text("- {api: details}\n")
+    airflow.on(f"POST {RUN}/payloads", refusal(409, "the run 'manual__1' is closing; nothing can be appended any more"))
+    assert cli("append", "prices", "manual__1", items) == 1
+    assert "is closing" in cli.err
+    assert cli("append", "prices", "manual__1", items, "--parent", "-1") == 2
+
+
 def test_latest_is_the_newest_run(airflow: FakeAirflow, cli: Cli) -> None:
     airflow.on("GET /jobs/prices/runs", Reply(200, {"jobRuns": [run_of("SUCCESS")], "totalCount": 9}))
     airflow.on(f"POST {RUN}/terminate", Reply(200, {"message": "The run had ended already; nothing was changed"}))
