@@ -110,9 +110,20 @@ def started(airflow: AirflowStack, job_id: str, run_id: str) -> str | None:
     return start
 
 
-def large_run(airflow: AirflowStack, rest: httpx.Client, size: int) -> str:
-    """A run of that many items, in every state: its only item's row, many times over."""
-    rest.post("/jobs", json={**definition("large"), "schedule": None}).raise_for_status()
+MIXED = "(ARRAY['success','success','success','failed','running','up_for_retry',NULL])[1 + n % 7]"
+
+
+def large_run(
+    airflow: AirflowStack, rest: httpx.Client, size: int, job: dict[str, Any] | None = None, state: str = MIXED
+) -> str:
+    """A run of that many items: its first item's rows, many times over.
+
+    :param job: by default of five items, on trigger; its id is ``large`` in any case
+    :param state: SQL for the state of item n
+    """
+    job = job or {**definition("large"), "schedule": None}
+    first_copy = len(job["payload"])
+    rest.post("/jobs", json={**job, "id": "large"}).raise_for_status()
     run_id: str = rest.post("/jobs/large/trigger").raise_for_status().json()["jobRunId"]
     airflow.wait_for_run("large", run_id)
     engine = sqlalchemy.create_engine(airflow.postgres.url("psycopg2"))
@@ -123,23 +134,26 @@ def large_run(airflow: AirflowStack, rest: httpx.Client, size: int) -> str:
         names = ", ".join(f'"{name}"' for name in columns)
         return (
             f'INSERT INTO "{table}" ({names}) SELECT {values} FROM "{table}" t, '
-            f"generate_series(5, {size - 1}) n WHERE {where}"
+            f"generate_series({first_copy}, {size - 1}) n WHERE {where}"
         )
 
-    state = "(ARRAY['success','success','success','failed','running','up_for_retry',NULL])[1 + n % 7]"
-    # The plan's list, as long as that: a JSON text in a JSON column.
-    item = {"api": "acme_bench:add", "parameters": '{"a": 1, "b": 2}', "requestTimeout": 600.0,
+    # The plan's list, as long as that.
+    first_item = job["payload"][0]
+    item = {"api": first_item["apiName"], "parameters": json.dumps(first_item["parameters"]), "requestTimeout": 600.0,
             "retry": {"maximumAttempts": 5, "initialInterval": 1000, "backoffCoefficient": 1.0}}  # fmt: skip
     with engine.begin() as connection:
         first = "t.dag_id = 'large' AND t.task_id = 'payload' AND t.map_index = 0"
         changed = {"id": "gen_random_uuid()", "map_index": "n", "state": state}
         connection.exec_driver_sql(copied("task_instance", changed, first).replace("%", "%%"))
-        connection.exec_driver_sql(copied("xcom", {"map_index": "n"}, first + " AND t.key = 'return_value'"))
+        # Each result says whose it is.
+        value = "jsonb_set(t.value::jsonb, '{index}', to_jsonb(n))::json"
+        changed = {"map_index": "n", "value": value}
+        connection.exec_driver_sql(copied("xcom", changed, first + " AND t.key = 'return_value'"))
         connection.execute(
             sqlalchemy.text(
                 "UPDATE xcom SET value = :value WHERE dag_id = 'large' AND task_id = 'plan' AND key = :key"
             ),
-            {"value": json.dumps(json.dumps([item] * size)), "key": "return_value"},
+            {"value": json.dumps([item] * size), "key": "return_value"},
         )
         connection.exec_driver_sql(f"UPDATE task_map SET length = {size} WHERE dag_id = 'large'")
         connection.exec_driver_sql("ANALYZE")

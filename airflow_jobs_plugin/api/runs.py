@@ -62,7 +62,7 @@ Me = Annotated[Caller, Depends(Caller)]
 
 
 #: How long an append waits for a run that was triggered just now to have its list, seconds.
-PATIENCE = 10.0
+PATIENCE = 5.0
 IdempotencyKey = Annotated[
     str | None,
     Header(

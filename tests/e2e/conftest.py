@@ -27,6 +27,9 @@ globals().update(load_jobs())
 
 # A module of a user's, for python targets.
 FUNCTIONS = """
+import time
+
+
 def add(a, b):
     return {"sum": a + b}
 
@@ -36,6 +39,10 @@ def branch(leaves):
 
     payloads = [{"api": "acme_jobs:add", "parameters": {"a": n, "b": 1}} for n in range(leaves)]
     return Extended({"leaves": leaves}, payloads=payloads)
+
+
+def wait(seconds):
+    time.sleep(seconds)
 
 
 def secret_agent():
@@ -162,10 +169,16 @@ def airflow(api: Api, gate: Gate, tmp_path_factory: pytest.TempPathFactory) -> I
             # A scheduler that was killed is missed soon: the default is five minutes.
             "scheduler": {"orphaned_tasks_check_interval": 5, "scheduler_health_check_threshold": 10},
             "jobs": {
+<<<<<<< HEAD
                 "python_targets": "acme_jobs:add acme_jobs:branch",
                 "api_url": gate.url,
                 "max_append_depth": 6,
                 "sink_private_addresses": "all",
+=======
+                "python_targets": "acme_jobs:add acme_jobs:branch acme_jobs:wait",
+                "api_url": gate.url,
+                "max_append_depth": 6,
+>>>>>>> main
             },
         },
         env={"PYTHONPATH": str(modules)},

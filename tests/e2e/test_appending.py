@@ -11,14 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
 from airflow_jobs_plugin.demo.receiver import WebhookReceiver
 from airflow_jobs_plugin.demo.stack import AirflowStack
 
 from .conftest import Api, Gate, Jobs
-from .test_rest import create, error, run_of, trigger, wait_for
+from .test_rest import callers_of, create, error, run_of, trigger, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -275,10 +274,7 @@ def test_a_worker_that_dies_between_appending_and_success_appends_nothing_twice(
         airflow.client.wait_until("the append", lambda: gate.passed > before, 60)
         # Appended, and the worker has not been told.
         assert run_of(rest, "mortal", run_id)["counts"]["total"] == 3
-        victims = [
-            c.pid for c in psutil.net_connections("tcp")
-            if c.status == psutil.CONN_ESTABLISHED and c.raddr and c.raddr.port == gate.port and c.pid != os.getpid()
-        ]  # fmt: skip
+        victims = list(callers_of(gate.port))
         assert len(victims) == 1
         os.kill(victims[0], signal.SIGKILL)
         airflow.client.wait_until("the second attempt", lambda: len(api.calls_by_item("mortal")[0]) == 2, 60)

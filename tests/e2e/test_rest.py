@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 import time
@@ -206,6 +207,13 @@ def test_terminating_calls_that_are_in_flight(
     assert run_of(rest, "doomed", run_id)["reason"] == run["reason"]
     items = rest.get(f"/jobs/doomed/runs/{run_id}/payloads").json()["payloads"]
     assert {item["error"]["code"] for item in items} == {"canceled"}
+
+
+def callers_of(port: int) -> set[int]:
+    """The other processes that are connected to a server of this one."""
+    found = psutil.net_connections("tcp")
+    pids = {c.pid for c in found if c.status == psutil.CONN_ESTABLISHED and c.raddr and c.raddr.port == port}
+    return {pid for pid in pids if pid not in (None, os.getpid())}
 
 
 def connections(api: Api) -> int:

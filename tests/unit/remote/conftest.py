@@ -152,6 +152,8 @@ def item_of(index: int, status: str = "SUCCEEDED", **fields: Any) -> dict[str, A
         "attempts": 1,
         "maximumAttempts": 3,
         "duration": 0.25,
+        "parent": None,
+        "depth": 0,
         "result": {"n": index} if status == "SUCCEEDED" else None,
         "error": None,
         **fields,

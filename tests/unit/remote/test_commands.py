@@ -336,16 +336,18 @@ def test_items_are_a_table_with_results_and_errors(airflow: FakeAirflow, cli: Cl
     error = {"code": "http-error", "message": "503: no\nluck", "statusCode": 503}
     found = [
         item_of(0),
-        item_of(1, "FAILED", attempts=3, duration=61.04, error=error),
+        item_of(1, "FAILED", parent=0, attempts=3, duration=61.04, error=error),
         item_of(2, "PENDING", attempts=0, duration=None),
         item_of(3, result=None),
         item_of(4, parameters={"text": "ü" * 50}, result="y" * 70),
     ]
     airflow.on(f"GET {RUN}/payloads", paged(found, "payloads"))
     assert cli("items", "prices", "manual__1") == 0
-    rows = [line.split(maxsplit=3) for line in cli.out.splitlines()]
+    assert cli.out.splitlines()[2].split()[:3] == ["1", "0", "list-products"]
+    # Without the column of parents, of which one item alone has one.
+    rows = [line.replace("1       0", "1").split(maxsplit=3) for line in cli.out.splitlines()]
     assert cli.out.splitlines()[0].split() == [
-        "#", "API", "PARAMETERS", "STATUS", "ATTEMPTS", "TOOK", "RESULT", "OR", "ERROR",
+        "#", "PARENT", "API", "PARAMETERS", "STATUS", "ATTEMPTS", "TOOK", "RESULT", "OR", "ERROR",
     ]  # fmt: skip
     assert rows[1][3].split(maxsplit=4)[1:] == ["SUCCEEDED", "1/3", "0.2s", '{"n": 0}']
     assert rows[2][3].split(maxsplit=4)[1:] == ["FAILED", "3/3", "61.0s", "http-error: 503: no luck"]
@@ -392,6 +394,34 @@ def test_terminate_ends_a_run_with_a_reason(airflow: FakeAirflow, cli: Cli) -> N
     assert cli("terminate", "prices", "manual__1", "--reason", "wrong list", "--json") == 0
     assert json.loads(cli.out) == {"message": "Terminated"}
     assert [request.body for request in airflow.asked()] == [{}, {"reason": "wrong list"}]
+
+
+def test_append_sends_items_and_says_which_they_became(airflow: FakeAirflow, cli: Cli, tmp_path: Path) -> None:
+    added = [{"index": n, "id": f"k{n}", "apiName": "details"} for n in (4, 5)]
+    answer = {"payloads": added, "message": "Appended"}
+    airflow.on(f"POST {RUN}/payloads", Reply(200, answer))
+    items = tmp_path / "items.yaml"
+    items.write_text("- {api: details, parameters: {id: 4}}\n- {api: details, parameters: {id: 5}}\n")
+    assert cli("append", "prices", "manual__1", items, "--parent", "0", "--idempotency-key", "page-1") == 0
+    assert cli.out == "Appended: items 4 to 5 of manual__1\n"
+    assert cli("append", "prices", "manual__1", items, "--json") == 0
+    assert json.loads(cli.out) == answer
+    first, second = airflow.asked()
+    payload = [{"api": "details", "parameters": {"id": n}} for n in (4, 5)]
+    assert (first.body, first.headers["idempotency-key"]) == ({"payload": payload, "parent": 0}, "page-1")
+    assert (second.body, "idempotency-key" in second.headers) == ({"payload": payload}, False)
+
+
+def test_append_says_what_is_wrong_and_where(airflow: FakeAirflow, cli: Cli, tmp_path: Path) -> None:
+    items = tmp_path / "items.yaml"
+    items.write_text("- api: details\n  paramters: {}\n")
+    assert cli("append", "prices", "manual__1", items) == 1
+    assert cli.err.startswith(f"{items}:2:3: payload[0].paramters: unknown field")
+    items.write_text("- {api: details}\n")
+    airflow.on(f"POST {RUN}/payloads", refusal(409, "the run 'manual__1' is closing; nothing can be appended any more"))
+    assert cli("append", "prices", "manual__1", items) == 1
+    assert "is closing" in cli.err
+    assert cli("append", "prices", "manual__1", items, "--parent", "-1") == 2
 
 
 def test_latest_is_the_newest_run(airflow: FakeAirflow, cli: Cli) -> None:
