@@ -166,8 +166,8 @@ def main() -> None:
             sink = {"type": "webhook", "url": f"http://127.0.0.1:{port}/", "delivery": delivery}
             took = redelivered(airflow, rest, run_id, sink, job)
             report(
-                f"a run to a webhook, delivery {delivery}", items=options.items, megabytes=round(receiver.bytes / 1e6, 1),
-                requests=receiver.requests, results=receiver.results, seconds=round(took, 1), **watch.stop(),
+                f"a run to a webhook, delivery {delivery}", items=options.items,
+                megabytes=round(receiver.bytes / 1e6, 1), requests=receiver.requests, results=receiver.results, seconds=round(took, 1), **watch.stop(),
                 bound="highest_mb - start_mb < 100",
             )  # fmt: skip
             assert receiver.results == options.items
@@ -185,7 +185,8 @@ def main() -> None:
             results = json.loads(body)["results"] if kind == "json" else body.splitlines()
             assert len(results) == options.items
             report(
-                f"a run to S3, {kind}", items=options.items, megabytes=round(len(body) / 1e6, 1), seconds=round(took, 1),
+                f"a run to S3, {kind}", items=options.items, megabytes=round(len(body) / 1e6, 1),
+                seconds=round(took, 1),
                 wall_s=round(time.perf_counter() - before, 1), sha256=hashlib.sha256(body).hexdigest()[:12],
                 **watch.stop(), bound="highest_mb - start_mb < 100",
             )  # fmt: skip

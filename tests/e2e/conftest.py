@@ -169,16 +169,10 @@ def airflow(api: Api, gate: Gate, tmp_path_factory: pytest.TempPathFactory) -> I
             # A scheduler that was killed is missed soon: the default is five minutes.
             "scheduler": {"orphaned_tasks_check_interval": 5, "scheduler_health_check_threshold": 10},
             "jobs": {
-<<<<<<< HEAD
-                "python_targets": "acme_jobs:add acme_jobs:branch",
-                "api_url": gate.url,
-                "max_append_depth": 6,
-                "sink_private_addresses": "all",
-=======
                 "python_targets": "acme_jobs:add acme_jobs:branch acme_jobs:wait",
                 "api_url": gate.url,
                 "max_append_depth": 6,
->>>>>>> main
+                "sink_private_addresses": "all",
             },
         },
         env={"PYTHONPATH": str(modules)},

@@ -11,7 +11,6 @@ from typing import Any
 
 import boto3
 import httpx
-import psutil
 import pytest
 from moto.server import ThreadedMotoServer
 
@@ -21,7 +20,7 @@ from airflow_jobs_plugin.demo.stack import AirflowStack
 
 from .conftest import Api, Jobs
 from .test_appending import items_of
-from .test_rest import create, error, run_of, trigger, wait_for
+from .test_rest import callers_of, create, error, run_of, trigger, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -239,10 +238,7 @@ def test_a_process_that_is_killed_in_mid_delivery_delivers_again_under_the_same_
         create(rest, "cut-off", payload=echoes(2), sink=hook(inbox))
         run_id = trigger(rest, "cut-off")
         airflow.client.wait_until("the delivery", lambda: inbox.stalled, 60)
-        (victim,) = {
-            c.pid for c in psutil.net_connections("tcp")
-            if c.status == psutil.CONN_ESTABLISHED and c.raddr and c.raddr.port == inbox.port and c.pid != os.getpid()
-        }  # fmt: skip
+        (victim,) = callers_of(inbox.port)
         os.kill(victim, signal.SIGKILL)
         run = wait_for(airflow, rest, "cut-off", run_id, "SUCCESS")
         assert run["delivery"]["status"] == "delivered"
