@@ -166,10 +166,15 @@ def main() -> None:
             sink = {"type": "webhook", "url": f"http://127.0.0.1:{port}/", "delivery": delivery}
             took = redelivered(airflow, rest, run_id, sink, job)
             report(
-                f"a run to a webhook, delivery {delivery}", items=options.items,
-                megabytes=round(receiver.bytes / 1e6, 1), requests=receiver.requests, results=receiver.results, seconds=round(took, 1), **watch.stop(),
+                f"a run to a webhook, delivery {delivery}",
+                items=options.items,
+                megabytes=round(receiver.bytes / 1e6, 1),
+                requests=receiver.requests,
+                results=receiver.results,
+                seconds=round(took, 1),
+                **watch.stop(),
                 bound="highest_mb - start_mb < 100",
-            )  # fmt: skip
+            )
             assert receiver.results == options.items
             receiver.shutdown()
         for kind in ("json", "jsonl"):
