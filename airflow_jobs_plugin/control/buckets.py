@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from airflow_jobs_plugin.control import variables
+from airflow_jobs_plugin.control.variables import Found
 from airflow_jobs_plugin.spec.writeonly import Secrets
 from airflow_jobs_plugin.store.variables import DEFINITIONS, SECRETS, Bucket, bucket_of
 
@@ -19,6 +20,8 @@ class Kept:
     name: str
     bucket: Bucket
     secrets: dict[str, dict[str, Secrets]]
+    found: dict[str, Found]
+    """The Variables as they were read."""
 
     def secrets_of(self, job_id: str) -> dict[int, Secrets]:
         """The secrets of a job by revision."""
@@ -28,16 +31,20 @@ class Kept:
 def read(session: Session, job_id: str, *, lock: bool = False) -> Kept:
     """The bucket of a job; with ``lock`` nobody else changes it before this transaction ends."""
     name = bucket_of(job_id)
-    texts = variables.read(session, [DEFINITIONS + name, SECRETS + name], lock=lock)
+    found = variables.read(session, [DEFINITIONS + name, SECRETS + name], lock=lock)
+    texts = {key: variable.text for key, variable in found.items()}
     secrets = texts.get(SECRETS + name)
-    return Kept(name, Bucket.decode(texts.get(DEFINITIONS + name)), json.loads(secrets) if secrets else {})
+    return Kept(name, Bucket.decode(texts.get(DEFINITIONS + name)), json.loads(secrets) if secrets else {}, found)
 
 
 def write(session: Session, kept: Kept) -> None:
-    """Write a bucket that was read with ``lock``."""
-    definitions = kept.bucket.encode() if kept.bucket.jobs or kept.bucket.deleted else None
-    variables.write(session, DEFINITIONS + kept.name, definitions)
-    variables.write(session, SECRETS + kept.name, json.dumps(kept.secrets) if kept.secrets else None)
+    """Write a bucket that was read with ``lock``. Raises what ``variables.write`` raises."""
+    texts = {
+        DEFINITIONS + kept.name: kept.bucket.encode() if kept.bucket.jobs or kept.bucket.deleted else None,
+        SECRETS + kept.name: json.dumps(kept.secrets) if kept.secrets else None,
+    }
+    for key, text in texts.items():
+        variables.write(session, key, text, kept.found.get(key))
     session.flush()
 
 

@@ -13,11 +13,11 @@ from airflow_jobs_plugin.run.tokens import VARIABLE, Permit, verify
 def ensure_key(session: Session) -> None:
     """Make the key if there is none. For the start of a component."""
     if not variables.read(session, [VARIABLE]):
-        variables.write(session, VARIABLE, secrets.token_urlsafe(32))
+        variables.write(session, VARIABLE, secrets.token_urlsafe(32), None)
         session.flush()
 
 
 def permit_of(session: Session, token: str) -> Permit | None:
     """What a run token allows; None if it is not valid, or not any more."""
     key = variables.read(session, [VARIABLE]).get(VARIABLE)
-    return verify(key, token) if key else None
+    return verify(key.text, token) if key else None

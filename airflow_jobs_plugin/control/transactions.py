@@ -20,6 +20,10 @@ _PASSING = ("40001", "40P01", "55P03")
 _PASSING_NUMBERS = (1205, 1213)
 
 
+class Overtaken(Exception):
+    """Another writer has changed what this transaction has read; tried again, it finds the new state."""
+
+
 def transact(work: Callable[[Session], T]) -> T:
     """Call ``work`` with a session and commit; again, with a new session, after a conflict with another writer.
 
@@ -31,6 +35,9 @@ def transact(work: Callable[[Session], T]) -> T:
         try:
             with create_session(scoped=False) as session:
                 return work(session)
+        except Overtaken:
+            if not left:
+                raise
         except DBAPIError as error:
             if not left or not _passes(error):
                 raise
