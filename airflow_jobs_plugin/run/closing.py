@@ -20,8 +20,8 @@ from airflow_jobs_plugin.run.items import item_id, parameters_of
 from airflow_jobs_plugin.run.outcomes import ENDED, item_states, read_outcomes
 from airflow_jobs_plugin.run.rescheduling import later
 from airflow_jobs_plugin.sinks import sink_for
-from airflow_jobs_plugin.sinks.base import Delivery, DeliverySink
-from airflow_jobs_plugin.sinks.bodies import RunFacts, item_body, run_body
+from airflow_jobs_plugin.sinks.base import CONTENT_TYPES, Delivery, DeliverySink
+from airflow_jobs_plugin.sinks.bodies import RunFacts, item_body, run_body, run_lines, run_names
 from airflow_jobs_plugin.spec import Job
 
 if TYPE_CHECKING:
@@ -150,11 +150,13 @@ def _delivered(
     )
     sink = sink_for(job.sink)
     with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as body:
-        for piece in run_body(facts, _results(context, job, items, states, facts)):
+        pieces = run_lines if sink.format == "jsonl" else run_body
+        for piece in pieces(facts, _results(context, job, items, states, facts)):
             body.write(piece)
         # A closing of its own after clearing is another message, with another body.
         message = f"msg_{item_id(ti.dag_id, ti.run_id, -1 - (run.clear_number or 0))}"
-        done = _try(sink, Delivery(message, body, body.tell()), memory, store, mark)
+        delivery = Delivery(message, body, body.tell(), CONTENT_TYPES[sink.format], run_names(facts))
+        done = _try(sink, delivery, memory, store, mark)
     memory["done"] = done
     _remember(store, mark, memory)
     return done
