@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import socket
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Literal
@@ -107,10 +108,9 @@ def is_public(address: str) -> bool:
         if ip.ipv4_mapped is not None or ip.is_site_local:
             return False
         # An IPv4 address in the clothes of another protocol is what it is underneath.
-        inner = [ip.sixtofour, *(ip.teredo or ())]
         if ip in _TRANSLATED:
-            inner.append(IPv4Address(int(ip) & 0xFFFFFFFF))
-        if not all(is_public(str(one)) for one in inner if one is not None):
+            return is_public(str(IPv4Address(int(ip) & 0xFFFFFFFF)))
+        if not all(is_public(str(one)) for one in (ip.sixtofour, *(ip.teredo or ())) if one is not None):
             return False
     return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)
 
@@ -134,10 +134,9 @@ def _matches(host: str, pattern: str) -> bool:
 def _spellings(host: str) -> set[str]:
     """A host as it is written, and as it goes over the wire."""
     spellings = {host.lower()}
-    try:
-        spellings |= {host.encode("idna").decode().lower(), host.encode().decode("idna").lower()}
-    except UnicodeError:
-        pass
+    with suppress(UnicodeError):
+        wire = host.encode("idna")
+        spellings |= {wire.decode().lower(), wire.decode("idna").lower()}
     return spellings
 
 

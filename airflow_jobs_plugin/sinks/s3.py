@@ -26,7 +26,8 @@ TIMEOUT = 60.0
 #: How often one request is made. Twice: a long upload is not to begin anew for one lost part. The window has the rest.
 REQUEST_TRIES = 2
 #: Bodies above this size are uploaded in parts of this size, one after the other: what of a body is in memory at a
-#: time is one part and what is being sent of it, less than 20 MiB. (Above 80 GB parts grow, as S3 takes 10,000.)
+#: time are copies of one part while it is read and signed, less than three times its size in all: 24 MiB. (Above 80
+#: GB parts grow, as S3 takes 10,000 of them.)
 PART_BYTES = 8 * 1024 * 1024
 
 #: What S3 refuses with a 4xx and may grant a moment later.
