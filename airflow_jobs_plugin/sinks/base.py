@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import IO, Any, Literal, Protocol
 
 Format = Literal["json", "jsonl"]
+CHUNK = 64 * 1024
 #: What bodies are, by format.
 CONTENT_TYPES: dict[Format, str] = {"json": "application/json", "jsonl": "application/x-ndjson"}
 
@@ -77,3 +78,10 @@ class DeliverySink(Protocol):
 def one_line(text: str) -> str:
     """What somebody else wrote, as one line of at most 300 printable characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:300]
+
+
+def chunks(body: IO[bytes]) -> Iterator[bytes]:
+    """The whole body from its start, in pieces."""
+    body.seek(0)
+    while chunk := body.read(CHUNK):
+        yield chunk

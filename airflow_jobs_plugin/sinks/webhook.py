@@ -12,13 +12,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import IO, Any
+from typing import Any
 
 import httpx
 
 from airflow_jobs_plugin import __version__
 from airflow_jobs_plugin.errors import DeliveryError
-from airflow_jobs_plugin.sinks.base import Delivery, Format, Window, one_line
+from airflow_jobs_plugin.sinks.base import Delivery, Format, Window, chunks, one_line
 from airflow_jobs_plugin.sinks.destinations import Destinations, environment_proxy
 from airflow_jobs_plugin.spec import WebhookSink
 from airflow_jobs_plugin.spec.retry import retry_after
@@ -31,7 +31,6 @@ TIMEOUT = 30.0
 ANSWER_BYTES = 2000
 #: How long is waited for more of it.
 ANSWER_SECONDS = 5.0
-CHUNK = 64 * 1024
 
 
 class Webhook:
@@ -137,13 +136,6 @@ class Webhook:
                 digest.update(chunk)
             headers["webhook-signature"] = "v1," + base64.b64encode(digest.digest()).decode()
         return headers
-
-
-def chunks(body: IO[bytes]) -> Iterator[bytes]:
-    """The whole body from its start, in pieces."""
-    body.seek(0)
-    while chunk := body.read(CHUNK):
-        yield chunk
 
 
 def _excerpt(response: httpx.Response) -> str:

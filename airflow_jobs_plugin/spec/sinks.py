@@ -244,7 +244,10 @@ class _AnySink:
                 # What is broken can be in no definition.
                 continue
             if model is not None:
-                found["oneOf"].append(handler(model.__pydantic_core_schema__))
+                part = handler(model.__pydantic_core_schema__)
+                # Whatever the model itself says of its type: without a constant it would be all types.
+                handler.resolve_ref_schema(part)["properties"]["type"] = {"const": kind, "type": "string"}
+                found["oneOf"].append(part)
         return found
 
 
