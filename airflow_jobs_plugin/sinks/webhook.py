@@ -116,7 +116,7 @@ class Webhook:
 
     def _headers(self, delivery: Delivery) -> httpx.Headers:
         """The configured headers under ours, names in any case; ours say what the message is."""
-        ours = {"Content-Type": "application/json", "Content-Length": str(delivery.size), **self._identity(delivery)}
+        ours = {"Content-Type": delivery.content_type, "Content-Length": str(delivery.size), **self._identity(delivery)}
         merged: dict[str, tuple[str, str]] = {}
         for headers in ({"User-Agent": f"airflow-jobs-plugin/{__version__}"}, self._spec.headers, ours):
             merged |= {name.lower(): (name, value) for name, value in headers.items()}

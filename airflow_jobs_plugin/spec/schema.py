@@ -46,8 +46,8 @@ def _parts(schema: dict[str, Any]) -> Iterator[tuple[type[Model], dict[str, Any]
             yield model, part
     # Those of other distributions stand where they are used: their names are nobody's to know.
     for part in schema["properties"]["sink"]["anyOf"][0]["oneOf"]:
-        if "$ref" not in part and (model := sink_model(part["properties"]["type"]["const"])) is not None:
-            yield model, part
+        if "$ref" not in part and (brought := sink_model(part["properties"]["type"]["const"])) is not None:
+            yield brought, part
 
 
 def _name_bounds(value: Any) -> None:

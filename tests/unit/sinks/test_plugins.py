@@ -21,7 +21,7 @@ from airflow_jobs_plugin.spec.published import for_client, published
 from airflow_jobs_plugin.spec.schema import file_schema, job_schema
 from airflow_jobs_plugin.spec.writeonly import join, kept, split
 
-#: The whole of it. README.md shows the same.
+#: The whole of it; README.md explains it.
 FOLDER_SINK = '''
 from datetime import timedelta
 from pathlib import Path
