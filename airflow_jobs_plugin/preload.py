@@ -18,6 +18,7 @@ MODULES = (
     "airflow_jobs_plugin.targets.http",
     "airflow_jobs_plugin.targets.python",
     "airflow_jobs_plugin.targets.run_api",
+    "airflow_jobs_plugin.sinks.s3",
     "airflow_jobs_plugin.sinks.webhook",
     "airflow.providers.http.hooks.http",
     # What Airflow itself imports in every task process, having forked it from a parent that has no use for it.

@@ -69,6 +69,22 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "example": None,
         "default": "True",
     },
+    "sink_hosts": {
+        "description": "Hosts that sinks may deliver to: patterns separated by commas or spaces, '*' for any run of "
+        "characters. Empty: all.",
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": "hooks.example.com, *.s3.eu-central-1.amazonaws.com",
+        "default": "",
+    },
+    "sink_private_addresses": {
+        "description": "Whose sinks may deliver to hosts that are not on the public network (loopback, private, "
+        "link-local and the like): 'files': those of jobs of files, 'all', or 'none'.",
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": None,
+        "default": "files",
+    },
     "workspace_id": {
         "description": "The workspaceId in what sinks send.",
         "version_added": "0.1.0",

@@ -7,11 +7,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, WithJsonSchema, with_config
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetJsonSchemaHandler,
+    Tag,
+    WithJsonSchema,
+    with_config,
+)
 from pydantic_core import core_schema
 
 # Below Python 3.12 pydantic takes no other.
 from typing_extensions import TypedDict
+
+from airflow_jobs_plugin.spec.sinks import SINK_TYPES
 
 #: Texts of instants. They are made here and not read again.
 Instant = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
@@ -166,6 +177,12 @@ class S3SinkOut(_SinkOut):
     format: Literal["json", "jsonl"]
 
 
+class PluginSinkOut(_SinkOut):
+    """A sink of a type that another distribution brings, with fields of its own. Secrets are masked by their names."""
+
+    type: Annotated[str, WithJsonSchema({"type": "string", "not": {"enum": list(SINK_TYPES)}})]
+
+
 class HttpTargetOut(_Shape):
     """Calls through an HTTP connection."""
 
@@ -199,7 +216,12 @@ class PythonTargetOut(_Shape):
     module: NotRequired[str]
 
 
-SinkOut = Annotated[WebhookSinkOut | S3SinkOut, Field(discriminator="type")]
+SinkOut = Annotated[
+    Annotated[WebhookSinkOut, Tag("webhook")]
+    | Annotated[S3SinkOut, Tag("s3")]
+    | Annotated[PluginSinkOut, Tag("plug-in")],
+    Discriminator(lambda sink: sink["type"] if sink["type"] in SINK_TYPES else "plug-in"),
+]
 TargetOut = Annotated[HttpTargetOut | RunApiTargetOut | PythonTargetOut, Field(discriminator="type")]
 ProxyOut = Annotated[str | dict[str, Any], Field(description="As it was written, without credentials.")]
 

@@ -26,8 +26,8 @@ from airflow_jobs_plugin.run.items import item_id, parameters_of
 from airflow_jobs_plugin.run.outcomes import decoded, store_outcome
 from airflow_jobs_plugin.run.retry import RETRIES
 from airflow_jobs_plugin.sinks import sink_for
-from airflow_jobs_plugin.sinks.base import Delivery, DeliverySink
-from airflow_jobs_plugin.sinks.bodies import RunFacts, item_body, run_body
+from airflow_jobs_plugin.sinks.base import CONTENT_TYPES, Delivery, DeliverySink
+from airflow_jobs_plugin.sinks.bodies import RunFacts, item_body, item_names, run_body, run_lines, run_names
 from airflow_jobs_plugin.spec import Job, Sink
 
 if TYPE_CHECKING:
@@ -69,9 +69,10 @@ def deliver_item(context: Context, job: Job, item: dict[str, Any], index: int, o
     ti, run = context["ti"], context["dag_run"]
     facts = _facts(context, "", run.start_date.isoformat() if run.start_date else "", 0, 0)
     sink = sink_for(job.sink, context["dag"].stored.source)  # type: ignore[attr-defined]
-    body = _item_bytes(facts, item, index, decoded(outcome))
-    names = {**_names(context, facts), **_item_names(facts, item, index)}
-    delivery = Delivery(outcome["message"], io.BytesIO(body), len(body), "application/json", names)
+    body = _item_bytes(sink, facts, item, index, decoded(outcome))
+    content_type = CONTENT_TYPES[sink.format]
+    names = _item_names(facts, item, index)
+    delivery = Delivery(outcome["message"], io.BytesIO(body), len(body), content_type, names)
     result: list[Any] = []
 
     def send() -> None:
@@ -169,12 +170,13 @@ class Closing:
 
     def _whole(self, sink: DeliverySink, facts: RunFacts, memory: _Memory) -> dict[str, Any]:
         with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as body:
-            for piece in run_body(facts, self._bodies(facts)):
+            pieces = run_lines if sink.format == "jsonl" else run_body
+            for piece in pieces(facts, self._bodies(facts)):
                 body.write(piece)
             size = body.tell()
-            names = _names(self.context, facts)
+            delivery = Delivery(memory["message"], body, size, CONTENT_TYPES[sink.format], run_names(facts))
             try:
-                receipt = sink.deliver(Delivery(memory["message"], body, size, "application/json", names))
+                receipt = sink.deliver(delivery)
             except DeliveryError as error:
                 return self._failed(sink, memory, error, str(error))
         log.info("Delivered %d bytes to %s", size, sink.destination())
@@ -263,13 +265,14 @@ class Closing:
     def _send(self, sink: DeliverySink, facts: RunFacts, memory: _Memory, outcome: dict[str, Any]) -> None:
         index = outcome["index"]
         item = self.items[index]
-        body = _item_bytes(facts, item, index, outcome)
+        body = _item_bytes(sink, facts, item, index, outcome)
         # Of an item that left no outcome nothing was sent before. One that is sent anew is another message.
         message = outcome.get("message") or f"{memory['message']}_{index}"
         if memory["again"]:
             message = f"{memory['message']}_{index}"
-        names = {**_names(self.context, facts), **_item_names(facts, item, index)}
-        sink.deliver(Delivery(message, io.BytesIO(body), len(body), "application/json", names))
+        content_type = CONTENT_TYPES[sink.format]
+        names = _item_names(facts, item, index)
+        sink.deliver(Delivery(message, io.BytesIO(body), len(body), content_type, names))
 
 
 class _Memory:
@@ -345,22 +348,8 @@ def _facts(context: Context, status: str, end_time: str, payloads: int, succeede
     )
 
 
-def _names(context: Context, facts: RunFacts) -> dict[str, str]:
-    """What key templates may name. Of the run's start, which is the same for every try."""
-    start = context["dag_run"].start_date or datetime.now(UTC)
-    start = start.astimezone(UTC)
-    return {
-        "jobId": facts.job_id,
-        "jobRunId": facts.run_id,
-        "date": f"{start:%Y-%m-%d}",
-        "time": f"{start:%H%M%S}",
-        "type": facts.type,
-        "status": facts.status,
-    }
-
-
 def _item_names(facts: RunFacts, item: dict[str, Any], index: int) -> dict[str, str]:
-    return {"index": str(index), "itemId": item_id(facts.job_id, facts.run_id, index), "api": item["api"]}
+    return item_names(facts, index, item_id(facts.job_id, facts.run_id, index), item["api"])
 
 
 def _body(facts: RunFacts, item: dict[str, Any], index: int, outcome: dict[str, Any]) -> dict[str, Any]:
@@ -368,8 +357,11 @@ def _body(facts: RunFacts, item: dict[str, Any], index: int, outcome: dict[str, 
     return item_body(facts, whole, item_id(facts.job_id, facts.run_id, index), outcome)
 
 
-def _item_bytes(facts: RunFacts, item: dict[str, Any], index: int, outcome: dict[str, Any]) -> bytes:
-    return json.dumps(_body(facts, item, index, outcome)).encode()
+def _item_bytes(
+    sink: DeliverySink, facts: RunFacts, item: dict[str, Any], index: int, outcome: dict[str, Any]
+) -> bytes:
+    line = json.dumps(_body(facts, item, index, outcome))
+    return (line + "\n" if sink.format == "jsonl" else line).encode()
 
 
 __all__ = ["Closing", "RetryLater", "deliver_item", "message_of_item", "wanted"]

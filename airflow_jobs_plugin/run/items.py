@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_jobs_plugin.errors import DefinitionError
-from airflow_jobs_plugin.sinks import unsupported
 from airflow_jobs_plugin.spec import Job, PayloadItem, RetryPolicy, explain, parse_payload
 from airflow_jobs_plugin.spec.base import did_you_mean
 
@@ -103,7 +102,7 @@ def unrunnable(job: Job, max_map_length: int) -> str | None:
     """What of a valid definition this version, or this set-up, cannot run; None if nothing."""
     if len(job.payload) > max_map_length:
         return too_many(len(job.payload), max_map_length)
-    return unsupported(job.sink) if job.sink is not None else None
+    return None
 
 
 def too_many(count: int, limit: int) -> str:

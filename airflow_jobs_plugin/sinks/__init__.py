@@ -4,22 +4,30 @@ from __future__ import annotations
 
 from airflow_jobs_plugin.errors import ConfigurationError
 from airflow_jobs_plugin.sinks.base import DeliverySink
-from airflow_jobs_plugin.spec import Sink, WebhookSink
+from airflow_jobs_plugin.sinks.destinations import Destinations, Source
+from airflow_jobs_plugin.spec import S3Sink, Sink, WebhookSink
+from airflow_jobs_plugin.spec.plugins import sink_class
 
 
-def sink_for(spec: Sink) -> DeliverySink:
-    """The sink that a definition asks for. Raises ``ConfigurationError`` for what this version cannot do."""
-    if message := unsupported(spec):
-        raise ConfigurationError(message)
-    from airflow_jobs_plugin.sinks.webhook import Webhook
+def sink_for(spec: Sink, source: Source = "CODE") -> DeliverySink:
+    """The sink that a definition asks for. Raises ``ConfigurationError`` if it cannot be made here.
 
-    return Webhook(spec)  # type: ignore[arg-type]
+    :param source: where the definition is from, which decides on what its deliveries may reach
+    """
+    destinations = Destinations(source)
+    if isinstance(spec, WebhookSink):
+        from airflow_jobs_plugin.sinks.webhook import Webhook
 
+        return Webhook(spec, destinations)
+    if isinstance(spec, S3Sink):
+        from airflow_jobs_plugin.sinks.s3 import S3
 
-def unsupported(spec: Sink) -> str | None:
-    """What of a valid sink this version cannot do; None if nothing."""
-    if not isinstance(spec, WebhookSink):
-        return f"sink: this version delivers to webhooks only, not yet to {spec.type}"
-    if spec.delivery != "run":
-        return "sink.delivery: this version delivers once per run only ('run'), not yet per payload item"
-    return None
+        return S3(spec, destinations)
+    try:
+        found = sink_class(spec.type)
+        if found is None:
+            raise ValueError(f"the sink type {spec.type!r} is not installed here")
+        sink: DeliverySink = found(spec, destinations)
+    except Exception as error:
+        raise ConfigurationError(f"sink: {error}") from error
+    return sink

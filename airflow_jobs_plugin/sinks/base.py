@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import IO, Any, Protocol
+from typing import IO, Any, Literal, Protocol
+
+Format = Literal["json", "jsonl"]
+CHUNK = 64 * 1024
+#: What bodies are, by format.
+CONTENT_TYPES: dict[Format, str] = {"json": "application/json", "jsonl": "application/x-ndjson"}
 
 
 @dataclass(frozen=True)
@@ -40,12 +46,25 @@ class Delivery:
     """Positioned anywhere; the sink rewinds it for every try."""
     size: int
     """Bytes in ``body``."""
+    content_type: str = CONTENT_TYPES["json"]
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Values for templates of names: ``jobId``, ``jobRunId``, ``date`` (YYYY-MM-DD) and ``time`` (HHMMSS) of the run's
+    start in UTC, ``type``, ``status``; of a single item also ``index``, ``itemId`` and ``api``."""
 
 
 class DeliverySink(Protocol):
-    """Delivers. One class per kind of destination."""
+    """Delivers. One class per kind of destination.
+
+    That of another distribution is registered as an entry point in the group ``airflow_jobs.sinks`` under the ``type``
+    that definitions name. It has an inner class ``Spec``, a subclass of ``spec.sinks.BaseSink`` with the fields of the
+    definition (secrets in fields with names such as ``token`` or ``password``, which are masked wherever a job is
+    shown), and is made with an instance of that and the ``destinations.Destinations`` that its deliveries may reach.
+    Validating a definition imports the module: what is heavy belongs into ``deliver``.
+    """
 
     window: Window
+    format: Format
+    """``json``: one document per delivery. ``jsonl``: one item per line."""
 
     def deliver(self, delivery: Delivery) -> dict[str, Any]:
         """Try once. Returns what to record (``{"to", "statusCode", …}``). Raises ``DeliveryError``."""
@@ -54,3 +73,15 @@ class DeliverySink(Protocol):
     def destination(self) -> str:
         """Where it goes, without secrets."""
         ...
+
+
+def one_line(text: str) -> str:
+    """What somebody else wrote, as one line of at most 300 printable characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:300]
+
+
+def chunks(body: IO[bytes]) -> Iterator[bytes]:
+    """The whole body from its start, in pieces."""
+    body.seek(0)
+    while chunk := body.read(CHUNK):
+        yield chunk

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 
@@ -69,3 +70,28 @@ def run_body(run: RunFacts, results: Iterable[dict[str, Any]]) -> Iterator[bytes
         yield separator + json.dumps(result).encode()
         separator = b",\n"
     yield b"]}"
+
+
+def run_lines(run: RunFacts, results: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+    """The items of a run as JSON Lines: each its own body on a line of its own, and nothing of the run besides."""
+    for result in results:
+        yield json.dumps(result).encode() + b"\n"
+
+
+def run_names(run: RunFacts) -> dict[str, str]:
+    """What templates of names may say of a run."""
+    # A run that never started ended at once.
+    began = datetime.fromisoformat(run.start_time or run.end_time).astimezone(UTC)
+    return {
+        "jobId": run.job_id,
+        "jobRunId": run.run_id,
+        "date": began.strftime("%Y-%m-%d"),
+        "time": began.strftime("%H%M%S"),
+        "type": run.type,
+        "status": run.status,
+    }
+
+
+def item_names(run: RunFacts, index: int, item_id: str, api: str) -> dict[str, str]:
+    """What templates of names may say of one item of a run."""
+    return {**run_names(run), "index": str(index), "itemId": item_id, "api": api}

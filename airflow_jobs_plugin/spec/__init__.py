@@ -7,11 +7,12 @@ from airflow_jobs_plugin.spec.payload import PayloadItem, item_name
 from airflow_jobs_plugin.spec.retry import MAX_ATTEMPTS, RetryOverride, RetryPolicy
 from airflow_jobs_plugin.spec.schedule import Calendar, Interval, Schedule
 from airflow_jobs_plugin.spec.secrets import masked
-from airflow_jobs_plugin.spec.sinks import S3Sink, Sink, WebhookSink
+from airflow_jobs_plugin.spec.sinks import BaseSink, S3Sink, Sink, WebhookSink
 from airflow_jobs_plugin.spec.targets import HttpTarget, PythonTarget, RunApiTarget, Target
 
 __all__ = [
     "MAX_ATTEMPTS",
+    "BaseSink",
     "Calendar",
     "Configuration",
     "Fault",

@@ -36,7 +36,8 @@ def published(job: Job) -> dict[str, Any]:
         "configuration": _configuration(job.configuration),
         "payload": [_item(item) for item in job.payload],
         "schedule": None if job.schedule is None else _schedule(job.schedule),
-        "sink": None if job.sink is None else job.sink.model_dump(by_alias=True, exclude_none=True),
+        # As JSON: a plug-in's fields may be of any type.
+        "sink": None if job.sink is None else job.sink.model_dump(mode="json", by_alias=True, exclude_none=True),
         "target": job.target.model_dump(by_alias=True, exclude_none=True),
         "proxy": job.proxy,
         "auth_session": job.auth_session,

@@ -11,6 +11,7 @@ from typing import Any
 
 from airflow_jobs_plugin.spec.base import Model, names_of
 from airflow_jobs_plugin.spec.job import Job
+from airflow_jobs_plugin.spec.sinks import sink_model
 
 
 def file_schema() -> dict[str, Any]:
@@ -43,6 +44,10 @@ def _parts(schema: dict[str, Any]) -> Iterator[tuple[type[Model], dict[str, Any]
         part = parts.get(model.__name__)
         if part is not None and "properties" in part:
             yield model, part
+    # Those of other distributions stand where they are used: their names are nobody's to know.
+    for part in schema["properties"]["sink"]["anyOf"][0]["oneOf"]:
+        if "$ref" not in part and (brought := sink_model(part["properties"]["type"]["const"])) is not None:
+            yield brought, part
 
 
 def _name_bounds(value: Any) -> None:

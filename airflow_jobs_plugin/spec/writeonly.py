@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from airflow_jobs_plugin.spec.faults import Fault
 from airflow_jobs_plugin.spec.job import Job
 from airflow_jobs_plugin.spec.secrets import MASK, masked
+from airflow_jobs_plugin.spec.sinks import S3Sink, WebhookSink
 
 Path = tuple[str | int, ...]
 #: Secrets by place: each a path of keys and indexes, and the value there.
@@ -97,10 +98,13 @@ def _places(definition: dict[str, Any]) -> Callable[[Path], Any] | None:
         job = Job.model_validate(definition, context={"masked": True})
     except ValidationError:
         return None
+    # Which fields of a plug-in's sink say where it delivers, only the plug-in knows: all of them, as they are written.
+    known = job.sink is None or isinstance(job.sink, (WebhookSink, S3Sink))
+    sink = _destination(job.sink) if known else definition["sink"]
 
     def place(path: Path) -> Any:
         if path[0] == "sink":
-            return _destination(job.sink)
+            return sink
         if path[0] == "notifications":
             return job.notifications
         if path[-1] == "proxy" or path[0] == "proxy":

@@ -449,12 +449,12 @@ def test_a_definition_that_is_wrong(client: IntunedClient, service: JobsService)
     with pytest.raises(NotFoundError):
         service.get(project_name=PROJECT, job_id="client-wrong")
 
-    s3 = {"type": "s3", "bucket": "results", "region": "eu-1", "accessKeyId": "hidden-1", "secretAccessKey": "hidden-2"}
+    s3 = {"type": "s3", "bucket": "Results", "region": "eu-1", "accessKeyId": "hidden-1", "secretAccessKey": "hidden-2"}
     body = models.JobsCreateRequestBody.model_validate({"id": "client-wrong", **PYTHON, "sink": s3})
     with pytest.raises(ValidationError) as caught:
         service.create(project_name=PROJECT, body=body)
     error = refused(caught.value, 422, "invalid-definition", "validation")
-    assert error["details"][0]["path"].startswith("sink")
+    assert error["details"][0]["path"] == "sink.bucket"
     assert "hidden" not in str(error)
 
     created(client, "client-twice")

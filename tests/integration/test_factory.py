@@ -75,12 +75,13 @@ def test_a_worker_builds_only_the_dag_that_it_needs(dags: Path, monkeypatch: pyt
 def test_a_fault_is_reported_under_its_own_file_and_costs_nobody_else(dags: Path) -> None:
     write(dags, "good", GOOD)
     write(dags, "bad", {"payload": [{"api": "echo", "paramters": {}}]})
+    write(dags, "long", {"payload": GOOD["payload"] * 1025})
     write(dags, "s3", {**GOOD, "sink": {"type": "s3", "bucket": "abc"}})
     assert "good" in load(dags).dags
     found = errors(dags)
-    assert set(found) == {"jobs/bad.job.json", "jobs/s3.job.json"}
+    assert set(found) == {"jobs/bad.job.json", "jobs/long.job.json"}
     assert "payload[0].paramters: unknown field" in found["jobs/bad.job.json"]
-    assert "not yet to s3" in found["jobs/s3.job.json"]
+    assert "[core] max_map_length (1024)" in found["jobs/long.job.json"]
 
 
 def test_an_id_that_another_dag_has_is_refused(dags: Path) -> None:

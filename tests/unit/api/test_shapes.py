@@ -68,8 +68,11 @@ def documented(value: Any, shape: Any) -> Iterator[tuple[str, bool]]:
                 yield from walk(inner, schema.get("items", {}), path)
         for option in schema.get("anyOf", []) + schema.get("oneOf", []):
             resolved = definitions[option["$ref"].rsplit("/", 1)[-1]] if "$ref" in option else option
-            kind = resolved.get("properties", {}).get("type", {}).get("const")
-            if not isinstance(value, dict) or kind in (None, value.get("type")):
+            kind = resolved.get("properties", {}).get("type", {})
+            if not isinstance(value, dict) or (
+                kind.get("const") in (None, value.get("type"))
+                and value.get("type") not in kind.get("not", {}).get("enum", ())
+            ):
                 yield from walk(value, option, path)
 
     yield from walk(value, schema, "")

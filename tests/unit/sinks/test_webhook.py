@@ -11,12 +11,11 @@ from standardwebhooks import Webhook as Verifier
 
 from airflow_jobs_plugin.demo.receiver import WebhookReceiver
 from airflow_jobs_plugin.demo.server import Reply
-from airflow_jobs_plugin.errors import ConfigurationError, DeliveryError
-from airflow_jobs_plugin.sinks import sink_for
+from airflow_jobs_plugin.errors import DeliveryError
 from airflow_jobs_plugin.sinks.base import Delivery, Window
 from airflow_jobs_plugin.sinks.bodies import RunFacts, item_body, run_body
 from airflow_jobs_plugin.sinks.webhook import Webhook, retry_after
-from airflow_jobs_plugin.spec import S3Sink, WebhookSink
+from airflow_jobs_plugin.spec import WebhookSink
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 FACTS = RunFacts("w", "p", "job", "run", "COMPLETED", "MANUAL", "2026-01-01T00:00:00+00:00", "2026-01-01T00:01:00+00:00", 2, 1, 1)  # fmt: skip  # noqa: E501
@@ -176,8 +175,3 @@ def test_the_body_of_a_run_is_the_platforms_and_valid_json_whatever_its_length()
         "message": "m",
         "statusCode": None,
     }
-
-
-def test_sinks_that_this_version_does_not_have_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="not yet to s3"):
-        sink_for(S3Sink(type="s3", bucket="abc"))
