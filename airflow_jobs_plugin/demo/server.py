@@ -92,7 +92,10 @@ class LocalServer:
         self._server: _Server | None = None
 
     def reply(self, request: Received) -> Reply:
-        """Return the answer to *request*, which is in the ledger already."""
+        """Return the answer to *request*, which is in the ledger already.
+
+        A ``ConnectionError`` that it raises hangs up without one.
+        """
         raise NotImplementedError
 
     @property
@@ -137,6 +140,8 @@ class LocalServer:
         self.ledger.add(request)
         try:
             return self.reply(request)
+        except ConnectionError:
+            raise  # the subclass hangs up without an answer
         except Exception:
             log.exception("%s %s could not be answered", request.method, request.path)
             return Reply(500, {"error": "internal error"})

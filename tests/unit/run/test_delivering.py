@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from airflow_jobs_plugin.demo.receiver import WebhookReceiver
+from airflow_jobs_plugin.demo.server import LocalServer, Received, Reply
 from airflow_jobs_plugin.errors import AttemptError
 from airflow_jobs_plugin.run.delivering import REDELIVER, Closing, RetryLater, deliver_item, message_of_item
 from airflow_jobs_plugin.run.items import plan_items
@@ -98,6 +99,55 @@ def test_a_run_is_one_message_over_all_tries(inbox: WebhookReceiver) -> None:
     # A task that is tried again after that delivers nothing more.
     assert run.close() == report
     assert len(inbox.ledger) == 3
+
+
+def test_a_receiver_that_is_down_for_longer_than_the_window_fails_the_delivery(inbox: WebhookReceiver) -> None:
+    run = Run(inbox)
+    inbox.script([503, 503])
+    with pytest.raises(RetryLater):
+        run.close()
+    memory = run.store.get("delivery-0")
+    run.store.set("delivery-0", {**memory, "since": (datetime.now(UTC) - timedelta(hours=1, seconds=1)).isoformat()})
+    report = run.close()
+    assert (report["status"], report["statusCode"], report["tries"]) == ("failed", 503, 2)
+    assert "answered 503" in report["message"]
+    assert run.close() == report, "and that is remembered"
+    assert len(inbox.ledger) == 2
+
+
+class HangingUp(LocalServer):
+    """Hangs up on the first two messages, takes the third."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.accepted: list[Any] = []
+
+    def reply(self, request: Received) -> Reply:
+        if len(self.ledger) <= 2:
+            raise ConnectionResetError
+        self.accepted.append(request.body)
+        return Reply(200)
+
+
+def test_a_receiver_that_hangs_up_and_comes_back_gets_the_whole(inbox: WebhookReceiver) -> None:
+    with HangingUp() as server:
+        run = Run(inbox)
+        run.job = run.job.model_copy(update={"sink": run.job.sink.model_copy(update={"url": f"{server.url}/x"})})
+        for _ in range(2):
+            with pytest.raises(RetryLater):
+                run.close()
+        assert run.close()["status"] == "delivered"
+        (body,) = server.accepted
+        assert [entry["apiInfo"]["parameters"]["n"] for entry in body["results"]] == [0, 1, 2, 3]
+        assert len({request.headers["webhook-id"] for request in server.ledger.all()}) == 1
+
+
+def test_a_wish_of_the_receiver_is_heard(inbox: WebhookReceiver) -> None:
+    run = Run(inbox)
+    inbox.script([Reply(429, None, {"Retry-After": "90"})])
+    with pytest.raises(RetryLater) as caught:
+        run.close()
+    assert caught.value.wait.total_seconds() == 90
 
 
 def test_items_that_their_workers_delivered_are_not_delivered_again(inbox: WebhookReceiver) -> None:
