@@ -258,7 +258,7 @@ def strict(airflow: AirflowStack) -> Iterator[httpx.Client]:
         cwd=airflow.home,
     )
     try:
-        with httpx.Client(base_url=url, trust_env=False) as client:
+        with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
 
             def healthy() -> bool:
                 process.check()
