@@ -189,12 +189,7 @@ def main() -> None:
             connections={"airflow_jobs_default": api.url},
             config={"core": {"max_map_length": 100_000}},
         ) as airflow,
-        httpx.Client(
-            base_url=f"{airflow.base_url}/jobs/api/v1",
-            headers={"Authorization": f"Bearer {airflow.token()}"},
-            timeout=120,
-            trust_env=False,
-        ) as rest,
+        airflow.jobs_api() as rest,
     ):
         runs = Runs(airflow, rest)
         latency(runs, api, options.rounds)

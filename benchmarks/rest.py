@@ -174,12 +174,7 @@ def main() -> None:
     config = {"jobs": {"python_targets": "acme_bench:*"}}
     with (
         AirflowStack(home / "dags", home=home, config=config, env={"PYTHONPATH": str(home)}) as airflow,
-        httpx.Client(
-            base_url=f"{airflow.base_url}/jobs/api/v1",
-            headers={"Authorization": f"Bearer {airflow.token()}"},
-            timeout=120,
-            trust_env=False,
-        ) as rest,
+        airflow.jobs_api() as rest,
     ):
         create_to_run(airflow, rest, 1, "warm")
         few = create_to_run(airflow, rest, 5, "few")

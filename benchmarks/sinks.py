@@ -150,12 +150,7 @@ def main() -> None:
     with (
         store() as (s3, s3_port, s3_url),
         AirflowStack(home / "dags", home=home, config=config, env={"PYTHONPATH": str(home)}) as airflow,
-        httpx.Client(
-            base_url=f"{airflow.base_url}/jobs/api/v1",
-            headers={"Authorization": f"Bearer {airflow.token()}"},
-            timeout=120,
-            trust_env=False,
-        ) as rest,
+        airflow.jobs_api() as rest,
     ):
         run_id = large_run(airflow, rest, options.items, job, "'success'")
         for delivery in ("run", "payload"):

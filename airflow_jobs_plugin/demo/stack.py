@@ -253,6 +253,15 @@ class AirflowStack:
         """Return an admin's access token."""
         return self.client.token()
 
+    def jobs_api(self, timeout: float = 120) -> httpx.Client:
+        """Return a client of the plugin's REST API, as an admin with a token. To be closed."""
+        return httpx.Client(
+            base_url=f"{self.base_url}/jobs/api/v1",
+            headers={"Authorization": f"Bearer {self.token()}"},
+            timeout=timeout,
+            trust_env=False,
+        )
+
     def api(self, method: str, path: str, **kw: Any) -> Any:
         """See :meth:`.AirflowClient.api`."""
         return self.client.api(method, path, **kw)

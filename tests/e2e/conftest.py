@@ -218,10 +218,7 @@ def jobs(airflow: AirflowStack, receiver: WebhookReceiver) -> Jobs:
 @pytest.fixture(scope="session")
 def rest(airflow: AirflowStack) -> Iterator[httpx.Client]:
     """The plugin's REST API, as an admin with a token."""
-    headers = {"Authorization": f"Bearer {airflow.token()}"}
-    with httpx.Client(
-        base_url=f"{airflow.base_url}/jobs/api/v1", headers=headers, timeout=60, trust_env=False
-    ) as client:
+    with airflow.jobs_api() as client:
         yield client
 
 

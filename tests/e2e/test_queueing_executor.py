@@ -61,10 +61,7 @@ def queueing(broker: dict[str, Any], api: Api, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="module")
 def remote(queueing: AirflowStack) -> Iterator[httpx.Client]:
-    headers = {"Authorization": f"Bearer {queueing.token()}"}
-    with httpx.Client(
-        base_url=f"{queueing.base_url}/jobs/api/v1", headers=headers, timeout=60, trust_env=False
-    ) as client:
+    with queueing.jobs_api() as client:
         yield client
 
 
