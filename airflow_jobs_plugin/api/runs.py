@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Depends, Header, Path, Query
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Body, Depends, Header, Query
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 from sqlalchemy.orm import Session
 
-from airflow_jobs_plugin import settings
 from airflow_jobs_plugin.api.access import Caller
 from airflow_jobs_plugin.api.document import RUN_TOKEN, definition_of
 from airflow_jobs_plugin.api.errors import InvalidRequest, documented
-from airflow_jobs_plugin.api.examples import APPENDS, FILE, LINE, ROWS, TERMINATIONS, TRIGGERS
+from airflow_jobs_plugin.api.examples import APPENDS, TERMINATIONS, TRIGGERS
 from airflow_jobs_plugin.api.models import (
     AppendedOut,
-    ItemOut,
-    ItemsOut,
     NewItemOut,
     Place,
     RedeliveredOut,
@@ -39,19 +32,17 @@ from airflow_jobs_plugin.api.parameters import (
     JobId,
     PageNumber,
     RunId,
-    Search,
     page_of,
     page_size,
     sort_by,
     sort_of,
 )
 from airflow_jobs_plugin.api.shapes import SnapshotOut
-from airflow_jobs_plugin.control import appending, audit, items, redelivery, runs, termination, triggering
+from airflow_jobs_plugin.control import appending, audit, redelivery, runs, termination, triggering
 from airflow_jobs_plugin.control import jobs as jobs_control
 from airflow_jobs_plugin.control.appending import Appended
-from airflow_jobs_plugin.control.items import ItemStatus
 from airflow_jobs_plugin.control.runs import RunView, Status
-from airflow_jobs_plugin.control.transactions import reading, transact
+from airflow_jobs_plugin.control.transactions import transact
 from airflow_jobs_plugin.errors import ConflictError
 from airflow_jobs_plugin.spec import Job
 from airflow_jobs_plugin.spec.base import integral
@@ -275,87 +266,6 @@ def _when_planned(append: Callable[[], Appended]) -> Appended:
         time.sleep(0.25)
 
 
-@router.get("/jobs/{jobId}/runs/{jobRunId}/payloads", response_model=ItemsOut, responses=documented(404))
-def list_items(
-    me: Me,
-    job_id: JobId,
-    run_id: RunId,
-    status: Annotated[ItemStatus | None, Query(description="Only these.")] = None,
-    search: Annotated[Search, Query(description="Part of the API's name or the parameters.")] = None,
-    size: Annotated[int, page_size("Items on a page.")] = 100,
-    number: PageNumber = 1,
-    order: Annotated[str, sort_by(items.SORTS)] = "index",
-) -> ItemsOut:
-    """List a run's items with status, attempts, timing, and result or error."""
-    sort, descending = sort_of(order, items.SORTS)
-    limit, offset = page_of(size, number)
-
-    def read(session: Session) -> ItemsOut:
-        _must_read_results(me, session, job_id)
-        wanted = items.Filter(status, search, sort, descending, limit or 0, offset)
-        found, total = items.list_items(session, job_id, run_id, wanted)
-        return ItemsOut(payloads=[ItemOut.of(view) for view in found], totalCount=total)
-
-    return transact(read)
-
-
-@router.get("/jobs/{jobId}/runs/{jobRunId}/payloads/{index}", response_model=ItemOut, responses=documented(404))
-def get_item(
-    me: Me,
-    job_id: JobId,
-    run_id: RunId,
-    index: Annotated[int, Path(ge=0, description="The item's place in the run's list, from 0.", examples=[0])],
-) -> ItemOut:
-    """Look at one item of a run."""
-
-    def read(session: Session) -> ItemOut:
-        _must_read_results(me, session, job_id)
-        return ItemOut.of(items.get_item(session, job_id, run_id, index))
-
-    return transact(read)
-
-
-@router.get(
-    "/jobs/{jobId}/runs/{jobRunId}/results",
-    response_class=StreamingResponse,
-    responses={
-        **documented(404),
-        200: {
-            "description": "One line per item that has ended, in index order.",
-            "headers": FILE,
-            "content": {
-                "application/x-ndjson": {"schema": {"type": "string"}, "example": LINE},
-                "text/csv": {"schema": {"type": "string"}, "example": ROWS},
-            },
-        },
-    },
-)
-def stream_results(
-    me: Me,
-    job_id: JobId,
-    run_id: RunId,
-    format: Annotated[Literal["jsonl", "csv"], Query(description="JSON Lines, or comma-separated values.")] = "jsonl",
-) -> StreamingResponse:
-    """Stream a run's results: as JSON Lines, each as a sink sends it, or as CSV."""
-
-    def read(session: Session) -> RunView:
-        _must_read_results(me, session, job_id)
-        return runs.get_run(session, job_id, run_id)
-
-    run = transact(read)
-    lines = _csv(run) if format == "csv" else _jsonl(run)
-    kind = "text/csv; charset=utf-8" if format == "csv" else "application/x-ndjson"
-    # The run's id is Airflow's and may hold anything but a slash.
-    headers = {"Content-Disposition": f'attachment; filename="{job_id}.{format}"'}
-    return StreamingResponse(lines, media_type=kind, headers=headers)
-
-
-def _must_read_results(me: Caller, session: Session, job_id: str) -> None:
-    me.must(session, "GET", job_id, "TASK_INSTANCE")
-    me.must(session, "GET", job_id, "XCOM")
-    jobs_control.get_job(session, job_id)
-
-
 def _shown(session: Session, found: list[RunView], client: bool) -> list[RunOut]:
     versions = jobs_control.definition_of_version(session, (view.version for view in found))
     snapshots = {version: _snapshot(definition, client) for version, definition in versions.items()}
@@ -375,48 +285,3 @@ def _snapshot(definition: dict[str, Any], client: bool) -> SnapshotOut:
         "proxy": whole["proxy"],
         "notifications": whole["notifications"],
     }
-
-
-def _bodies(run: RunView) -> Iterator[tuple[items.ItemView, dict[str, Any]]]:
-    with reading() as session:
-        yield from items.results(session, run, settings.text("workspace_id"), settings.text("project_name"))
-
-
-def _jsonl(run: RunView) -> Iterator[str]:
-    for view, body in _bodies(run):
-        # As a sink sends it, but for what is masked wherever a person looks.
-        shown = {**body, "apiInfo": {**body["apiInfo"], "parameters": view.parameters}}
-        yield json.dumps(shown, ensure_ascii=False) + "\n"
-
-
-COLUMNS = ("index", "api", "parameters", "status", "attempts", "statusCode", "result", "error", "message")
-
-
-def _csv(run: RunView) -> Iterator[str]:
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(COLUMNS)
-    for view, _ in _bodies(run):
-        outcome = view.outcome or {}
-        row = {
-            "index": view.index,
-            "api": _cell(view.api),
-            "parameters": json.dumps(view.parameters, ensure_ascii=False),
-            "status": outcome["status"],
-            "attempts": view.attempts,
-            "statusCode": outcome.get("statusCode"),
-            "result": json.dumps(outcome["result"], ensure_ascii=False) if "result" in outcome else None,
-            "error": outcome.get("error"),
-            "message": _cell(outcome.get("message")),
-        }
-        writer.writerow([row[name] for name in COLUMNS])
-        yield text.getvalue()
-        text.seek(0)
-        text.truncate()
-    if text.tell():
-        yield text.getvalue()
-
-
-def _cell(text: str | None) -> str | None:
-    """Text that others wrote, so that no spreadsheet takes it for a formula."""
-    return f"'{text}" if text and text[0] in "=+-@\t\r" else text
