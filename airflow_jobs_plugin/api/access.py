@@ -6,9 +6,10 @@ forget it; each route then checks the caller's rights on the very job.
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from fastapi import HTTPException, Request
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from airflow.api_fastapi.auth.managers.base_auth_manager import ResourceMethod
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+T = TypeVar("T")
 #: The one route that takes run tokens, whatever comes before.
 _APPENDS = re.compile(r"/jobs/[^/]+/runs/[^/]+/payloads$")
 SAFE = ("GET", "HEAD", "OPTIONS")
@@ -59,6 +61,18 @@ async def _identify(request: Request) -> Any:
     return await _identify_user(request)
 
 
+async def beside_the_loop(ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Await something that may block, in a thread with a loop of its own.
+
+    Airflow's coroutines that find out who asks wait for the database without giving way. Where all connections are
+    taken, the requests that have them could not end and give them back: as many tasks that start in one moment as the
+    pool has connections, and one more request, stood still until the pool's time-out of 30 seconds. Seen.
+    """
+    from fastapi.concurrency import run_in_threadpool
+
+    return await run_in_threadpool(lambda: asyncio.run(ask()))
+
+
 def _permit(request: Request, token: str) -> Any:
     permit = transact(lambda session: tokens.permit_of(session, token))
     if permit is None:
@@ -80,9 +94,9 @@ async def _identify_user(request: Request) -> Any:
     key = request.headers.get("x-api-key")
     try:
         if bearer is None and key is not None:
-            request.state.job_user = await resolve_user_from_token(key)
+            request.state.job_user = await beside_the_loop(lambda: resolve_user_from_token(key))
         else:
-            request.state.job_user = await get_user(request, None, bearer)
+            request.state.job_user = await beside_the_loop(lambda: get_user(request, None, bearer))
     except HTTPException as error:
         # Airflow answers 403 to what is no token at all. It is as good as none: 401 asks for another one.
         return answer(401, str(error.detail), headers={"WWW-Authenticate": "Bearer"})

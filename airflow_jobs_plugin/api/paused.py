@@ -126,8 +126,11 @@ async def _user(request: Request) -> BaseUser | None:
     from airflow.api_fastapi.core_api.security import bearer_scheme, get_user
     from fastapi import HTTPException
 
+    from airflow_jobs_plugin.api.access import beside_the_loop
+
     try:
-        return await get_user(request, None, await bearer_scheme(request))
+        bearer = await bearer_scheme(request)
+        return await beside_the_loop(lambda: get_user(request, None, bearer))
     except HTTPException:
         return None
 
