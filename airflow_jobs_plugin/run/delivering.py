@@ -72,7 +72,7 @@ def deliver_item(context: Context, job: Job, item: dict[str, Any], index: int, o
     body = _item_bytes(sink, facts, item, index, decoded(outcome))
     content_type = CONTENT_TYPES[sink.format]
     names = _item_names(facts, item, index)
-    delivery = Delivery(outcome["message"], io.BytesIO(body), len(body), content_type, names)
+    delivery = Delivery(outcome["messageId"], io.BytesIO(body), len(body), content_type, names)
     result: list[Any] = []
 
     def send() -> None:
@@ -267,7 +267,7 @@ class Closing:
         item = self.items[index]
         body = _item_bytes(sink, facts, item, index, outcome)
         # Of an item that left no outcome nothing was sent before. One that is sent anew is another message.
-        message = outcome.get("message") or f"{memory['message']}_{index}"
+        message = outcome.get("messageId") or f"{memory['message']}_{index}"
         if memory["again"]:
             message = f"{memory['message']}_{index}"
         content_type = CONTENT_TYPES[sink.format]

@@ -166,7 +166,7 @@ class PayloadOperator(_JobOperator):
     def _outcome(self, context: Context, outcome: dict[str, Any]) -> dict[str, Any]:
         """With the id of the message in which it is delivered, if each item has one of its own."""
         ti = context["ti"]
-        return {**outcome, "message": message_of_item(ti.dag_id, ti.run_id, index_of(context), ti.max_tries)}
+        return {**outcome, "messageId": message_of_item(ti.dag_id, ti.run_id, index_of(context), ti.max_tries)}
 
     def _attempt_of(self, context: Context, job: Job, number: int, memory: ItemMemory) -> Attempt:
         ti = context["ti"]

@@ -109,12 +109,13 @@ def test_a_time_that_passed_while_the_job_was_paused_never_starts(
     job_id = f"resting-{how}"
     schedule = {"intervals": [{"every": "20s"}], "jitter": "1s"}
     jobs.write(job_id, **WORK, schedule=schedule, sink={"type": "webhook", "url": f"{receiver.url}/hook"})
-    missed = wait_until_before_a_run_time(20, 4)
     # Nobody parses meanwhile, so that the missed run is what Airflow has on record when the job is un-paused.
     airflow.stop_component("dag-processor")
     try:
+        missed = wait_until_before_a_run_time(20, 5)
         airflow.client.unpause(job_id, paused=True)
-        time.sleep(7)
+        assert datetime.now(UTC) < missed, "paused in time"
+        time.sleep(8)
         if how == "one":
             airflow.client.unpause(job_id)
         elif how == "command":

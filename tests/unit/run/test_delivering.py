@@ -62,7 +62,7 @@ class Run:
 
     def outcome(self, n: int) -> dict[str, Any]:
         found = failed(n, 3, AttemptError("timeout", "too late")) if n == 2 else completed(n, 1, Result({"n": n}, 200))
-        return {**found, "message": message_of_item("prices", "r1", n, 999)}
+        return {**found, "messageId": message_of_item("prices", "r1", n, 999)}
 
     def close(self) -> dict[str, Any]:
         """One try of the closing task."""
@@ -227,7 +227,7 @@ def test_a_worker_whose_delivery_fails_leaves_it_to_closing(inbox: WebhookReceiv
 
 def test_a_text_stays_the_text_that_it_is(inbox: WebhookReceiver) -> None:
     run = Run(inbox, 1, delivery="payload")
-    run.outcomes[0] = {**completed(0, 1, Result("17", 200)), "message": "m"}
+    run.outcomes[0] = {**completed(0, 1, Result("17", 200)), "messageId": "m"}
     deliver_item(run.context, run.job, run.items[0], 0, run.outcomes[0])
     assert inbox.delivered()[0]["apiInfo"]["result"]["result"] == "17"
 
