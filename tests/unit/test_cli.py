@@ -63,10 +63,11 @@ def test_the_job_files_of_the_readme_are_without_fault(tmp_path: Path) -> None:
     blocks = [
         textwrap.dedent(block) for block in re.findall(r"^ *```yaml\n(.*?)^ *```", readme, re.DOTALL | re.MULTILINE)
     ]
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for number, block in enumerate(blocks):
         path = tmp_path / f"block-{number}.job.yaml"
-        path.write_text(block)
+        # Some show a part only.
+        path.write_text(block if "payload:" in block else f"payload: [{{api: list-products}}]\n{block}")
         assert main(["lint", str(path)]) == 0, block
 
 
