@@ -8,10 +8,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import httpx
@@ -45,6 +47,11 @@ class Webhook:
 
     def destination(self) -> str:
         return mask_url(self._spec.url)
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """Made once: it takes more time than a delivery, and a run may have ten thousand of them."""
+        return httpx.create_ssl_context()
 
     def deliver(self, delivery: Delivery) -> dict[str, Any]:
         try:
@@ -82,7 +89,7 @@ class Webhook:
         try:
             # Whether there is a proxy is decided above and not a second time; certificates are the environment's.
             client = httpx.Client(
-                timeout=TIMEOUT, trust_env=False, proxy=proxy, verify=httpx.create_ssl_context(), follow_redirects=False
+                timeout=TIMEOUT, trust_env=False, proxy=proxy, verify=self._tls, follow_redirects=False
             )
         except (ImportError, ValueError) as error:
             raise DeliveryError(
