@@ -406,6 +406,15 @@ def test_secrets_go_in_and_never_come_out(
     assert delivery.headers["x-key"] == f"{marked}-3"
     assert delivery.path == f"/hook?key={marked}-2"
 
+    # A proxy that is not there: what the call says of it is stored, logged and shown.
+    once = {"maximumAttempts": 1}
+    proxied = {"payload": [{"apiName": "echo", "retry": once}], "proxy": f"http://user:{marked}-6@127.0.0.1:9"}
+    create(rest, "discreet-proxy", **proxied)
+    failed = trigger(rest, "discreet-proxy")
+    wait_for(airflow, rest, "discreet-proxy", failed, "FAILURE")
+    answers += [rest.get(f"/jobs/discreet-proxy{end}") for end in ("", "/runs", f"/runs/{failed}/payloads")]
+    assert "127.0.0.1:9" in answers[-1].text, "the error says which proxy"
+
     # Read, changed and written back: what is masked stays what it was.
     shown = rest.get("/jobs/discreet-rest").json()
     fields = ("payload", "configuration", "schedule", "sink", "target", "proxy", "auth_session", "notifications")
@@ -456,7 +465,8 @@ def test_secrets_go_in_and_never_come_out(
     logs = jobs.logs()
     assert marked not in logs
     assert SECRET not in logs
-    rest.delete("/jobs/discreet-rest")
+    for job_id in ("discreet-rest", "discreet-proxy"):
+        rest.delete(f"/jobs/{job_id}")
 
 
 def test_runs_are_found_by_what_they_are_shown_as(rest: httpx.Client, airflow: AirflowStack) -> None:
