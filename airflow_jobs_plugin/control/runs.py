@@ -129,7 +129,7 @@ def _has_status(status: Status) -> Any:
         return exists().where(
             *_mark_of(Store, DagRun),
             # As ``marks.mark`` writes it: quotes in what people wrote are escaped, so nothing else reads like this.
-            Store.value.like(func.concat(pattern, cast(DagRun.clear_number, String), "}")),
+            Store.value.like(literal(pattern) + cast(DagRun.clear_number, String) + literal("}")),
         )
 
     if status in ("PENDING", "PAUSING", "PAUSED"):
