@@ -21,6 +21,7 @@ from airflow_jobs_plugin.errors import ChangedError, ConflictError, DefinitionEr
 from airflow_jobs_plugin.factory import build_dag
 from airflow_jobs_plugin.run.items import PLAN, TERMS, Terms
 from airflow_jobs_plugin.spec import Fault, Job, explain
+from airflow_jobs_plugin.spec.base import MAX_DEPTH
 from airflow_jobs_plugin.spec.writeonly import Secrets, kept, masks, split
 from airflow_jobs_plugin.store import StoredJob, variables
 from airflow_jobs_plugin.store.variables import Record, Revision
@@ -41,6 +42,7 @@ class InvalidDefinition(DefinitionError):
 
 def check(definition: dict[str, Any]) -> Job:
     """The definition as a model. Raises ``InvalidDefinition`` for what is wrong, or cannot run here."""
+    _must_be_shallow(definition)
     if places := masks(definition):
         raise InvalidDefinition([Fault(place, "'***' is not a value; give the secret itself") for place in places])
     try:
@@ -53,6 +55,17 @@ def check(definition: dict[str, Any]) -> Job:
         field, _, message = str(error).partition(": ")
         raise InvalidDefinition([Fault((field,), message) if message else Fault((), field)]) from None
     return job
+
+
+def _must_be_shallow(definition: dict[str, Any]) -> None:
+    """Refuse what is nested deeper than anything that walks a definition could follow."""
+    level: list[Any] = [definition]
+    for _ in range(2 * MAX_DEPTH):
+        inner = [v.values() if isinstance(v, dict) else v for v in level if isinstance(v, (dict, list))]
+        level = [value for values in inner for value in values]
+        if not level:
+            return
+    raise InvalidDefinition([Fault((), f"nested deeper than {2 * MAX_DEPTH} levels")])
 
 
 def create(session: Session, definition: dict[str, Any]) -> JobView:
@@ -80,6 +93,7 @@ def update(session: Session, job_id: str, definition: dict[str, Any], if_match: 
     job of a file, ``ChangedError`` if ``if_match`` names another state of it.
     """
     keep, record = _writable(session, job_id, if_match)
+    _must_be_shallow(definition)
     given = {**definition, "id": job_id}
     merged, faults = kept(given, record.newest.definition, keep.secrets_of(job_id).get(record.revision, []))
     if faults:
