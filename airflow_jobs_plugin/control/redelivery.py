@@ -57,7 +57,7 @@ def redeliver(session: Session, job_id: str, run_id: str) -> None:
     run._state = DagRunState.RUNNING
     run.end_date = run.last_scheduling_decision = None
     delivered = (before.get("done") or {}).get("status") == "delivered"
-    asked: dict[str, Any] = {"clearNumber": run.clear_number, "again": delivered}
+    asked: dict[str, Any] = {"clearNumber": run.clear_number, "again": delivered or bool(before.get("again"))}
     if not delivered:
         asked |= {"message": before.get("message"), "sent": before.get("sent", "")}
     row = _row(session, run, REDELIVER)

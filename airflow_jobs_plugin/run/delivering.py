@@ -64,6 +64,14 @@ def deliver_item(context: Context, job: Job, item: dict[str, Any], index: int, o
 
     What does not arrive within ``PATIENCE`` is owed: closing the run sends it under the same id.
     """
+    try:
+        _deliver_item(context, job, item, index, outcome)
+    except Exception:
+        # Such as a sink that cannot be made here. The call was made, and is not made again for that.
+        log.warning("The result could not be delivered, closing the run will try again", exc_info=True)
+
+
+def _deliver_item(context: Context, job: Job, item: dict[str, Any], index: int, outcome: dict[str, Any]) -> None:
     if job.sink is None or job.sink.delivery != "payload" or not wanted(job.sink, item, outcome):
         return
     ti, run = context["ti"], context["dag_run"]

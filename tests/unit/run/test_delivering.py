@@ -235,3 +235,10 @@ def test_a_text_stays_the_text_that_it_is(inbox: WebhookReceiver) -> None:
 def test_an_item_that_ran_again_is_another_message() -> None:
     assert message_of_item("j", "r", 1, 999) == message_of_item("j", "r", 1, 998)
     assert message_of_item("j", "r", 1, 1001) != message_of_item("j", "r", 1, 999)
+
+
+def test_a_sink_that_cannot_be_made_does_not_undo_the_item(inbox: WebhookReceiver) -> None:
+    run = Run(inbox, delivery="payload")
+    del run.context["dag"].stored  # whatever it is that goes wrong
+    deliver_item(run.context, run.job, run.items[0], 0, run.outcomes[0])
+    assert run.pushed == {}
