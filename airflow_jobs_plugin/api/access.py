@@ -16,7 +16,7 @@ from fastapi import HTTPException, Request
 from sqlalchemy.orm import Session
 
 from airflow_jobs_plugin.api.errors import answer
-from airflow_jobs_plugin.control import pausing, tokens
+from airflow_jobs_plugin.control import pausing, runs, tokens
 from airflow_jobs_plugin.control.transactions import transact
 from airflow_jobs_plugin.run.tokens import PREFIX, Permit
 from airflow_jobs_plugin.spec import Job
@@ -106,8 +106,9 @@ async def _identify_user(request: Request) -> Any:
 
 
 def _unreadable(request: Request) -> Any:
-    if "transfer-encoding" in request.headers and "content-length" not in request.headers:
-        return answer(411, "a body needs a Content-Length")
+    if "transfer-encoding" in request.headers:
+        # Also beside a Content-Length, which would then be false.
+        return answer(411, "a body needs a Content-Length, and no Transfer-Encoding")
     try:
         length = int(request.headers.get("content-length") or 0)
     except ValueError:
@@ -174,7 +175,11 @@ class Caller:
         """Raise 403 unless the caller may append to that run: by right, or by a token of that very run."""
         if self.permit is None:
             self.must(session, "PUT", job_id, "RUN")
-        elif (self.permit.job_id, self.permit.run_id) != (job_id, run_id):
+        elif (self.permit.job_id, self.permit.run_id, self.permit.run_after) != (
+            job_id,
+            run_id,
+            runs.run_after(session, job_id, run_id),
+        ):
             raise HTTPException(403, "this run token is for another run")
 
     def must_read_connections(self, job: Job) -> None:

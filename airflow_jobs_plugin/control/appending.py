@@ -23,6 +23,7 @@ from sqlalchemy.orm import Session
 
 from airflow_jobs_plugin import settings
 from airflow_jobs_plugin.control.definitions import InvalidDefinition
+from airflow_jobs_plugin.control.redelivery import being_redelivered
 from airflow_jobs_plugin.errors import ConflictError, NotFoundError
 from airflow_jobs_plugin.run.items import PAYLOAD, PLAN, SINK, TERMS, Terms, item_id, planned
 from airflow_jobs_plugin.run.outcomes import KEY
@@ -71,15 +72,18 @@ def append(
     known = [index for index, item in enumerate(items) if item.get("appended") == mark]
     if known and origin == "item":
         return _answer(run, items, known, new=False)
-    new = _planned(payload, items, terms, mark, parent)
+    if not known:
+        # Before the items are looked at: the run is locked, and whoever sends a million is told at once.
+        _must_be_open(session, run)
+        _must_have_room(len(items), len(payload), terms)
+    depth = _depth(items, parent)
+    new = _planned(payload, terms, mark, parent, depth) if not known or len(known) == len(payload) else []
     if known:
         if [items[index] for index in known] != new:
             raise ConflictError(
                 "idempotency-key-reused", "this Idempotency-Key was used for other items; choose another key"
             )
         return _answer(run, items, known, new=False)
-    _must_be_open(session, run)
-    _must_have_room(items, new, terms)
     first = len(items)
     items += new
     _extend(session, run, listed, first)
@@ -114,11 +118,19 @@ def _of_plan(model: Any, run: Any) -> tuple[Any, ...]:
 
 def _list(session: Session, run: Any) -> tuple[_List, Terms]:
     """The run's list as it is now, and what holds for its items."""
+    from airflow.models.taskinstance import TaskInstance
     from airflow.models.xcom import XComModel
+    from airflow.utils.state import TaskInstanceState
+
+    planning = session.execute(
+        select(TaskInstance.state).where(*_of_plan(TaskInstance, run)).with_for_update(of=TaskInstance)
+    ).one_or_none()
 
     found = select(XComModel.key, XComModel.value).where(*_of_plan(XComModel, run), XComModel.key.in_((KEY, TERMS)))
     values = {row.key: row.value for row in session.execute(found.with_for_update(of=XComModel))}
-    if KEY not in values or TERMS not in values:
+    # What a plan leaves before it has succeeded, or before it was cleared, it will write anew.
+    planned = planning is not None and planning.state == TaskInstanceState.SUCCESS
+    if not planned or KEY not in values or TERMS not in values:
         _must_be_running(run)
         raise ConflictError("run-not-planned", f"the run {run.run_id!r} has not begun; try again in some seconds")
     return _List.read(values[KEY]), Terms.read(_List.read(values[TERMS]).items)
@@ -155,25 +167,28 @@ def _must_be_open(session: Session, run: Any) -> None:
         .where(TaskInstance.dag_id == run.dag_id, TaskInstance.run_id == run.run_id, TaskInstance.task_id == SINK)
         .with_for_update(of=TaskInstance)
     ).one_or_none()
-    if closing is None or closing.state is not None:
+    if closing is None or closing.state is not None or being_redelivered(session, run):
         raise ConflictError("run-closing", f"the run {run.run_id!r} is closing; nothing can be appended any more")
 
 
-def _must_have_room(items: list[dict[str, Any]], new: list[dict[str, Any]], terms: Terms) -> None:
-    count, depth = len(items) + len(new), max(item["depth"] for item in new)
-    if terms.max_runs is not None and count > terms.max_runs:
-        raise ConflictError(
-            "too-many-items",
-            f"{len(items)} items and {len(new)} more are more than the job's maxRuns ({terms.max_runs}) allows in one "
-            "run; none was appended",
-        )
+def _must_have_room(there: int, more: int, terms: Terms) -> None:
     most = settings.number("max_run_items")
-    if count > most:
-        raise ConflictError(
-            "too-many-items",
-            f"{len(items)} items and {len(new)} more are more than [jobs] max_run_items ({most}) allows in one run; "
-            "none was appended",
-        )
+    for limit, what in ((terms.max_runs, "the job's maxRuns"), (most, "[jobs] max_run_items")):
+        if limit is not None and there + more > limit:
+            raise ConflictError(
+                "too-many-items",
+                f"{there} items and {more} more are more than {what} ({limit}) allows in one run; none was appended",
+            )
+
+
+def _depth(items: list[dict[str, Any]], parent: int | None) -> int:
+    """How many appends the children of that item are away from the run's own list."""
+    if parent is None:
+        return 0
+    if not 0 <= parent < len(items):
+        message = f"there is no item {parent}; the run has {len(items)}, numbered from 0"
+        raise InvalidDefinition([Fault(("parent",), message)])
+    depth: int = items[parent].get("depth", 0) + 1
     deepest = settings.number("max_append_depth")
     if depth > deepest:
         raise ConflictError(
@@ -181,6 +196,7 @@ def _must_have_room(items: list[dict[str, Any]], new: list[dict[str, Any]], term
             f"these items would be {depth} appends away from the run's own list; [jobs] max_append_depth allows "
             f"{deepest}; none was appended",
         )
+    return depth
 
 
 def _mark(key: str, origin: Origin) -> str:
@@ -188,15 +204,7 @@ def _mark(key: str, origin: Origin) -> str:
     return hashlib.sha256(json.dumps([origin, key]).encode()).hexdigest()[:32]
 
 
-def _planned(
-    payload: list[Any], items: list[dict[str, Any]], terms: Terms, mark: str, parent: int | None
-) -> list[dict[str, Any]]:
-    depth = 0
-    if parent is not None:
-        if not 0 <= parent < len(items):
-            message = f"there is no item {parent}; the run has {len(items)}, numbered from 0"
-            raise InvalidDefinition([Fault(("parent",), message)])
-        depth = items[parent].get("depth", 0) + 1
+def _planned(payload: list[Any], terms: Terms, mark: str, parent: int | None, depth: int) -> list[dict[str, Any]]:
     try:
         parsed: list[PayloadItem] = parse_payload(payload, Configuration(retry=terms.retry))
     except ValidationError as error:
@@ -233,29 +241,42 @@ def _extend(session: Session, run: Any, listed: _List, first: int) -> None:
 
 
 def _add_instances(session: Session, run: Any, first: int, end: int) -> None:
-    """Make the new items' task instances, as the scheduler does when it finds a mapped task longer than before."""
-    from airflow.models.taskinstance import TaskInstance
-    from airflow.settings import task_instance_mutation_hook
+    """Make the new items' task instances, as the scheduler does when it finds a mapped task longer than before.
 
-    expanded = session.execute(
-        select(TaskInstance.dag_version_id, TaskInstance.map_index)
-        .where(TaskInstance.dag_id == run.dag_id, TaskInstance.run_id == run.run_id, TaskInstance.task_id == PAYLOAD)
-        .order_by(TaskInstance.map_index.desc())
-        .limit(1)
+    A run that was cleared as a whole still has the instances of the items that it had grown by, as ``removed``; those
+    become the new items', as if they had been cleared.
+    """
+    from airflow.models.taskinstance import TaskInstance, clear_task_instances
+    from airflow.settings import task_instance_mutation_hook
+    from airflow.utils.state import TaskInstanceState
+
+    found = session.scalars(
+        select(TaskInstance)
+        .where(
+            TaskInstance.dag_id == run.dag_id,
+            TaskInstance.run_id == run.run_id,
+            TaskInstance.task_id == PAYLOAD,
+            (TaskInstance.map_index <= 0) | TaskInstance.map_index.between(first, end - 1),
+        )
+        .order_by(TaskInstance.map_index)
         .with_for_update(of=TaskInstance)
-    ).one_or_none()
-    if expanded is None or expanded.map_index < 0:
+    ).all()
+    if not found or found[0].map_index < 0:
         return  # one instance for the whole list, which the scheduler has yet to expand
+    there = {ti.map_index: ti for ti in found if ti.map_index >= first}
+    leftover = [ti for ti in there.values() if ti.state == TaskInstanceState.REMOVED]
+    if leftover:
+        clear_task_instances(leftover, session, dag_run_state=False)
     dag: Any = _dag_bag().get_dag_for_run(run, session)
     task = dag.get_task(PAYLOAD)
+    version = found[0].dag_version_id
     instances = []
-    for index in range(max(first, expanded.map_index + 1), end):
-        ti: Any = TaskInstance(
-            task, run_id=run.run_id, map_index=index, state=None, dag_version_id=expanded.dag_version_id
-        )
-        task_instance_mutation_hook(ti, dag_run=run)
-        ti.refresh_from_task(task, dag_run=run)
-        instances.append(ti)
+    for index in range(first, end):
+        if index not in there:
+            ti: Any = TaskInstance(task, run_id=run.run_id, map_index=index, state=None, dag_version_id=version)
+            task_instance_mutation_hook(ti, dag_run=run)
+            ti.refresh_from_task(task, dag_run=run)
+            instances.append(ti)
     session.add_all(instances)
 
 

@@ -32,12 +32,17 @@ log = logging.getLogger(__name__)
 KEEP_REVISION = timedelta(minutes=10)
 
 
+#: How many are named; of a long list that is wrong all the way through, the first ones say enough.
+MOST_FAULTS = 100
+
+
 class InvalidDefinition(DefinitionError):
-    """A definition is wrong: ``faults``, at least one, each with its place."""
+    """A definition is wrong: ``faults``, at least one and the first ``MOST_FAULTS``, each with its place."""
 
     def __init__(self, faults: list[Fault]) -> None:
-        super().__init__("; ".join(map(str, faults)))
-        self.faults = faults
+        told = "; ".join(map(str, faults[:MOST_FAULTS]))
+        super().__init__(told if len(faults) <= MOST_FAULTS else f"{told}; and {len(faults) - MOST_FAULTS} more faults")
+        self.faults = faults[:MOST_FAULTS]
 
 
 def check(definition: dict[str, Any]) -> Job:

@@ -66,6 +66,12 @@ def redeliver(session: Session, job_id: str, run_id: str) -> None:
     session.flush()
 
 
+def being_redelivered(session: Session, run: Any) -> bool:
+    """Whether the run was set going again only to deliver what it has."""
+    asked = json.loads(_row(session, run, REDELIVER).value or "{}")
+    return bool(asked) and asked.get("clearNumber") == run.clear_number
+
+
 def _row(session: Session, run: Any, key: str) -> Any:
     """What the closing task keeps under a key, or a row for it that is new."""
     from airflow.models.task_state_store import TaskStateStoreModel as Store

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from airflow_jobs_plugin.control.marks import OWNER, TERMINATED, read_mark
 from airflow_jobs_plugin.errors import NotFoundError
 from airflow_jobs_plugin.run.items import PAYLOAD, PLAN, SINK
+from airflow_jobs_plugin.run.tokens import microseconds
 
 Status = Literal["PENDING", "PAUSING", "PAUSED", "SUCCESS", "COMPLETED", "FAILURE", "TERMINATED", "CANCELED"]
 STATUSES: tuple[Status, ...] = (
@@ -29,8 +30,9 @@ ITEM_STATES: dict[str, str] = {
     "failed": "failed",
     "upstream_failed": "failed",
     "skipped": "canceled",
-    "removed": "canceled",
 }
+#: What Airflow leaves of items that a run had before it was cleared as a whole: none of the run's any more.
+GONE = "removed"
 KINDS = ("pending", "running", "retrying", "succeeded", "failed", "canceled")
 
 
@@ -79,6 +81,14 @@ def get_run(session: Session, job_id: str, run_id: str) -> RunView:
     if row is None:
         raise NotFoundError("run-not-found", f"the job {job_id!r} has no run {run_id!r}")
     return _view(row)
+
+
+def run_after(session: Session, job_id: str, run_id: str) -> int | None:
+    """By which a run is told from an earlier one of the same id, as run tokens carry it; None if there is no run."""
+    from airflow.models.dagrun import DagRun
+
+    found = session.scalar(select(DagRun.run_after).where(DagRun.dag_id == job_id, DagRun.run_id == run_id))
+    return None if found is None else microseconds(found)
 
 
 def list_runs(
@@ -162,7 +172,7 @@ def _runs(job_id: str, page: Select[Any], total: Select[Any] | None = None) -> A
 
     ids = page.subquery("page")
     kinds = {kind: [state for state, k in ITEM_STATES.items() if k == kind] for kind in KINDS}
-    item = TaskInstance.map_index >= 0
+    item: Any = and_(TaskInstance.map_index >= 0, TaskInstance.state.is_(None) | (TaskInstance.state != GONE))
     named = list(ITEM_STATES)
 
     def count(kind: str) -> Any:

@@ -37,8 +37,19 @@ def run_token(permit: Permit) -> str:
 def append_children(permit: Permit, item_id: str, payloads: list[Any]) -> int:
     """Append what an item's answer brought; returns how many items that were. Again, it appends nothing more.
 
-    Raises ``AttemptError``: ``append-refused``, which is final, or ``append-failed`` after ``PATIENCE``.
+    Raises ``AttemptError``: ``append-refused``, or ``append-failed`` after ``PATIENCE``. Both are final: the call has
+    succeeded, and another attempt would make it again.
     """
+    try:
+        return _append(permit, item_id, payloads)
+    except AttemptError as error:
+        raise AttemptError(error.code, error.message, status_code=error.status_code, retriable=False) from error
+    except Exception as error:
+        text = f"the call succeeded, but the {len(payloads)} items that it brought could not be appended"
+        raise AttemptError("append-failed", f"{text}: {type(error).__name__}: {error}", retriable=False) from error
+
+
+def _append(permit: Permit, item_id: str, payloads: list[Any]) -> int:
     import httpx
 
     url = append_url(permit.job_id, permit.run_id)
@@ -60,10 +71,10 @@ def append_children(permit: Permit, item_id: str, payloads: list[Any]) -> int:
                         "append-refused",
                         f"the call succeeded, but the {len(payloads)} items that it brought were refused: {told}",
                         status_code=response.status_code,
-                        retriable=False,
                     )
             if time.monotonic() + wait > end:
-                raise AttemptError("append-failed", f"{len(payloads)} items could not be appended to the run: {told}")
+                text = f"the call succeeded, but the {len(payloads)} items that it brought could not be appended"
+                raise AttemptError("append-failed", f"{text}: {told}")
             log.warning("Appending %d items failed, trying again in %g s: %s", len(payloads), wait, told)
             time.sleep(wait)
             wait = min(wait * 2, LONGEST_WAIT)

@@ -18,7 +18,7 @@ from airflow_jobs_plugin.run.memory import ItemMemory
 from airflow_jobs_plugin.run.outcomes import completed, failed, planned_items, store_outcome
 from airflow_jobs_plugin.run.rescheduling import later
 from airflow_jobs_plugin.run.retry import attempt_number
-from airflow_jobs_plugin.run.tokens import Permit
+from airflow_jobs_plugin.run.tokens import Permit, microseconds
 from airflow_jobs_plugin.spec import Job, item_name
 from airflow_jobs_plugin.targets import open_target
 from airflow_jobs_plugin.targets.base import Attempt, Grant, Limits, Result
@@ -146,22 +146,29 @@ class PayloadOperator(_JobOperator):
             attempt = self._attempt_of(context, job, number, memory)
             self.log.info("Attempt %d: %s", number, self.item_name)
             result = asyncio.run(_call(job, attempt))
-            if result.extended_payloads:
-                count = append_children(self._permit(context, own=True), attempt.item_id, result.extended_payloads)
-                self.log.info("The answer appended %d items to the run", count)
         except AttemptError:
             raise
         except Exception as error:
             self.log.exception("Unexpected error")
             raise AttemptError("internal-error", f"{type(error).__name__}: {error}") from error
+        # The call was made, and did what it does: it is not made again because what it brought has no place.
+        if result.extended_payloads:
+            count = append_children(self._permit(context, own=True), attempt.item_id, result.extended_payloads)
+            self.log.info("The answer appended %d items to the run", count)
         outcome = self._outcome(context, completed(index_of(context), number, result))
         try:
             store_outcome(context, outcome)
         except Exception as error:
-            # The call was made, and did what it does: it is not made again because its result has no place.
             text = f"the call succeeded and its result could not be stored: {type(error).__name__}: {error}"
             raise AttemptError("internal-error", text, retriable=False) from error
-        deliver_item(context, job, self.item, index_of(context), outcome)
+        self._deliver(context, job, outcome)
+
+    def _deliver(self, context: Context, job: Job, outcome: dict[str, Any]) -> None:
+        try:
+            deliver_item(context, job, self.item, index_of(context), outcome)
+        except Stopped:
+            # The item has ended and its outcome is kept; closing the run sends what this worker no longer can.
+            self.log.warning("Stopped while the result was being delivered; closing the run will try again")
 
     def _outcome(self, context: Context, outcome: dict[str, Any]) -> dict[str, Any]:
         """With the id of the message in which it is delivered, if each item has one of its own."""
@@ -189,7 +196,8 @@ class PayloadOperator(_JobOperator):
         )
 
     def _permit(self, context: Context, *, own: bool) -> Permit:
-        return Permit(context["ti"].dag_id, context["ti"].run_id, index_of(context), own)
+        ti, run = context["ti"], context["dag_run"]
+        return Permit(ti.dag_id, ti.run_id, microseconds(run.run_after), index_of(context), own)
 
     def _give_up_or_retry(self, context: Context, error: AttemptError, number: int, most: int) -> None:
         if error.retriable and number < most:
@@ -201,7 +209,7 @@ class PayloadOperator(_JobOperator):
         except Exception:
             self.log.exception("The error could not be stored; closing the run will not know it")
         else:
-            deliver_item(context, job_of(context, [self.item]), self.item, index_of(context), outcome)
+            self._deliver(context, job_of(context, [self.item]), outcome)
         raise ItemFailedError(error.code, error.message, status_code=error.status_code, retriable=False) from None
 
 

@@ -6,7 +6,8 @@ Signed with a key that the server keeps in a Variable, where every worker can re
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from datetime import UTC, datetime, timedelta
 
 from itsdangerous import BadData, URLSafeTimedSerializer
 
@@ -25,6 +26,9 @@ class Permit:
 
     job_id: str
     run_id: str
+    run_after: int
+    """The run's ``run_after`` in microseconds since the epoch: a job that was deleted and made again may have a run of
+    the same id, and that is another one."""
     index: int
     own: bool
     """Whether it is the worker's own, for what the item's answer appends; else it was handed to the API."""
@@ -32,18 +36,21 @@ class Permit:
 
 def sign(key: str, permit: Permit) -> str:
     """The token of a permit; its time begins now."""
-    return PREFIX + _serializer(key).dumps([permit.job_id, permit.run_id, permit.index, permit.own])
+    return PREFIX + _serializer(key).dumps(list(astuple(permit)))
 
 
 def verify(key: str, token: str) -> Permit | None:
     """The permit of a token; None if it was not signed with that key, or its time is over."""
     try:
-        job_id, run_id, index, own = _serializer(key).loads(
-            token.removeprefix(PREFIX), max_age=settings.number("run_token_hours") * 3600
-        )
+        found = _serializer(key).loads(token.removeprefix(PREFIX), max_age=settings.number("run_token_hours") * 3600)
+        return Permit(*found)
     except (BadData, TypeError, ValueError):
         return None
-    return Permit(job_id, run_id, index, own)
+
+
+def microseconds(moment: datetime) -> int:
+    """Since the epoch, exactly."""
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 def _serializer(key: str) -> URLSafeTimedSerializer:

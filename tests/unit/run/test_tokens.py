@@ -5,7 +5,7 @@ from itsdangerous import timed
 
 from airflow_jobs_plugin.run.tokens import PREFIX, Permit, sign, verify
 
-PERMIT = Permit("prices", "manual__2026-11-25T10:00:00+00:00", 3, own=False)
+PERMIT = Permit("prices", "manual__2026-11-25T10:00:00+00:00", 1_795_000_000_000_000, 3, own=False)
 
 
 def test_a_token_says_what_it_allows() -> None:
