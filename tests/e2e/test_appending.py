@@ -207,6 +207,40 @@ def test_pausing_resuming_and_terminating_see_appended_items_as_any_other(
     error(append(rest, "paused-crawl", run_id, echo(2)), 409, "run-ended")
 
 
+def test_a_run_that_had_grown_and_is_cleared_grows_anew(rest: httpx.Client, airflow: AirflowStack, api: Api) -> None:
+    run_id = busy(rest, airflow, api, "again", seconds=2)
+    append(rest, "again", run_id, *(echo(n) for n in range(4)))
+    wait_for(airflow, rest, "again", run_id, "SUCCESS")
+    airflow.api("POST", f"dags/again/dagRuns/{run_id}/clear", json={"dry_run": False})
+    # At once: the list of before is still there, and the plan will write another one over it.
+    assert append(rest, "again", run_id, echo(10)).json()["payloads"][0]["index"] == 1
+    assert append(rest, "again", run_id, echo(11)).json()["payloads"][0]["index"] == 2
+    run = wait_for(airflow, rest, "again", run_id, "SUCCESS")
+    assert (run["counts"]["total"], run["counts"]["succeeded"]) == (3, 3), "what is no longer listed is not counted"
+    items = items_of(rest, "again", run_id)
+    assert [(item["status"], item["attempts"]) for item in items] == [("SUCCEEDED", 1)] * 3
+    calls = api.calls_by_item("again")
+    assert [[(call.body or {}).get("n") for call in calls[index]] for index in (1, 2, 3, 4)] == [
+        [0, 10],
+        [1, 11],
+        [2],
+        [3],
+    ]
+
+
+def test_a_run_that_only_delivers_anew_takes_no_items(
+    rest: httpx.Client, airflow: AirflowStack, receiver: WebhookReceiver
+) -> None:
+    add = {"apiName": "acme_jobs:add", "parameters": {"a": 1, "b": 2}}
+    sink = {"type": "webhook", "url": f"{receiver.url}/again"}
+    create(rest, "delivered", payload=[add], target={"type": "python"}, sink=sink)
+    run_id = trigger(rest, "delivered")
+    wait_for(airflow, rest, "delivered", run_id, "SUCCESS")
+    rest.post(f"/jobs/delivered/runs/{run_id}/redeliver").raise_for_status()
+    assert append(rest, "delivered", run_id, add).json()["code"] in ("run-closing", "run-ended")
+    assert wait_for(airflow, rest, "delivered", run_id, "SUCCESS")["payloads"] == 1
+
+
 # -- run tokens -----------------------------------------------------------------------------------------------------
 
 
