@@ -38,18 +38,27 @@ class Terms:
     max_runs: int | None
     revision: int
     """Of the definition; 0 for a job file."""
+    items_per_task: int = 1
 
     @classmethod
     def of(cls, job: Job, revision: int) -> Terms:
         """The terms of a run of that definition."""
         configuration = job.configuration
-        return cls(configuration.retry, configuration.request_timeout, configuration.max_runs, revision)
+        return cls(
+            configuration.retry,
+            configuration.request_timeout,
+            configuration.max_runs,
+            revision,
+            configuration.items_per_task,
+        )
 
     @classmethod
     def read(cls, value: dict[str, Any]) -> Terms:
         """From what ``written`` returned."""
         retry = RetryPolicy.model_validate(value["retry"])
-        return cls(retry, value["requestTimeout"], value["maxRuns"], value["revision"])
+        return cls(
+            retry, value["requestTimeout"], value["maxRuns"], value["revision"], value.get("itemsPerTask", 1)
+        )
 
     def written(self) -> dict[str, Any]:
         """The JSON object that ``plan`` leaves for whoever appends."""
@@ -58,23 +67,24 @@ class Terms:
             "requestTimeout": self.request_timeout,
             "maxRuns": self.max_runs,
             "revision": self.revision,
+            "itemsPerTask": self.items_per_task,
         }
 
 
-def plan_items(job: Job, conf: dict[str, Any] | None, max_items: int, revision: int = 0) -> list[dict[str, Any]]:
+def plan_items(job: Job, conf: dict[str, Any] | None, max_tasks: int, revision: int = 0) -> list[dict[str, Any]]:
     """The run's payload list: the trigger's override if it has one, else the definition's.
 
     Each item is ``{"api", "parameters", "retry", "requestTimeout"}`` with its *effective* policy (milliseconds)
     and time-out (seconds). Parameters are JSON text: on the way through XCom, Airflow's serialization would change
     objects with keys such as ``__type``, and its channel refuses large integers. A ``revision`` of the definition is
-    noted in each item. Raises ``DefinitionError`` with every fault of the override, or when the list is longer than
-    ``max_items``.
+    noted in each item. Raises ``DefinitionError`` with every fault of the override, or when the list would have more than
+    ``max_tasks`` task instances.
     """
     items = override_of(job, conf)
     if items is None:
         items = job.payload
-    if len(items) > max_items:
-        raise DefinitionError(too_many(len(items), max_items))
+    if problem := too_many(len(items), job.configuration.items_per_task, max_tasks):
+        raise DefinitionError(problem)
     terms = Terms.of(job, revision)
     return [planned(item, terms) for item in items]
 
@@ -100,16 +110,19 @@ def override_of(job: Job, conf: dict[str, Any] | None) -> list[PayloadItem] | No
 
 def unrunnable(job: Job, max_map_length: int) -> str | None:
     """What of a valid definition this version, or this set-up, cannot run; None if nothing."""
-    if len(job.payload) > max_map_length:
-        return too_many(len(job.payload), max_map_length)
-    return None
+    return too_many(len(job.payload), job.configuration.items_per_task, max_map_length)
 
 
-def too_many(count: int, limit: int) -> str:
-    """What to say of a payload that Airflow would not map over."""
+def too_many(count: int, items_per_task: int, limit: int) -> str | None:
+    """What to say of a payload that Airflow would not map over; None if it would."""
+    tasks = -(-count // items_per_task)
+    if tasks <= limit:
+        return None
+    fitting = -(-count // limit)
     return (
-        f"payload: {count} items are more than [core] max_map_length ({limit}) allows; "
-        f"raise AIRFLOW__CORE__MAX_MAP_LENGTH to at least {count}, or split the job"
+        f"payload: {count} items, {items_per_task} to a task, are more task instances than [core] max_map_length "
+        f"({limit}) allows; set configuration.itemsPerTask to {fitting} or more, or raise "
+        f"AIRFLOW__CORE__MAX_MAP_LENGTH to at least {tasks}"
     )
 
 

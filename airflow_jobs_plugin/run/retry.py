@@ -27,7 +27,12 @@ def attempt_number(try_number: int, max_tries: int) -> int:
 
     Clearing raises ``max_tries`` by the tries that were used up; what exceeds ``RETRIES`` was before it.
     """
-    return max(1, try_number - max(0, max_tries - RETRIES))
+    return max(1, try_number - lives(max_tries))
+
+
+def lives(max_tries: int) -> int:
+    """The tries that were used up before an instance was cleared last; 0 if it never was."""
+    return max(0, max_tries - RETRIES)
 
 
 class ItemRetryPolicy(RetryPolicy):

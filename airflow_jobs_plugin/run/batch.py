@@ -1,0 +1,319 @@
+"""Many items in one task instance: as many lanes as the run allows, exact waits, and nothing lost when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowRescheduleException
+
+from airflow_jobs_plugin.errors import AttemptError, ItemFailedError
+from airflow_jobs_plugin.run.appending import append_children
+from airflow_jobs_plugin.run.attempts import Items, Stopped, limits
+from airflow_jobs_plugin.run.batches import Batch, tasks_at_once
+from airflow_jobs_plugin.run.items import PLAN, policy_of
+from airflow_jobs_plugin.run.journal import Ended, outcome_of
+from airflow_jobs_plugin.run.lanes import Board, Lanes
+from airflow_jobs_plugin.run.memory import ItemMemory
+from airflow_jobs_plugin.run.recording import ROW_SECONDS, Journal, error_body
+from airflow_jobs_plugin.run.rescheduling import later
+from airflow_jobs_plugin.run.sending import Sender
+from airflow_jobs_plugin.spec import Job
+from airflow_jobs_plugin.targets import open_target
+from airflow_jobs_plugin.targets.base import Caller, Result
+
+if TYPE_CHECKING:
+    from airflow.sdk.definitions.context import Context
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at whether the job is paused and at what the run's other instances do.
+TICK = 0.7
+#: How often an item may be in flight when its worker dies.
+MAX_DEATHS = 5
+#: Seconds for which the instance gives its worker back if nothing is due for so long, and how early it returns.
+LONG, EARLY = 30.0, 5.0
+#: Seconds for which a store that fails is tried again, before the instance gives up and comes again.
+PATIENCE = 60.0
+#: Failures of items that are logged one by one.
+LOGGED = 100
+
+
+def drive(context: Context, job: Job, batch: Batch) -> None:
+    """Bring all items of a batch to their end; returns if all succeeded.
+
+    Raises ``ItemFailedError`` if some failed for good, ``AirflowRescheduleException`` to come again later, and
+    whatever keeps it from going on; what was recorded until then stays.
+    """
+    ti = context["ti"]
+    items: list[dict[str, Any]] = ti.xcom_pull(task_ids=PLAN, key=batch.key, map_indexes=None)
+    made = Items(context, job)
+    journal = Journal(context, made.life, batch.plan, batch.count)
+    most = job.configuration.max_concurrent_requests
+    board = Board(context, batch.number) if tasks_at_once(most) > 1 else None
+    with ThreadPoolExecutor(4, "airflow") as threads:
+
+        async def ask(function: Callable[..., Any], *arguments: Any) -> Any:
+            return await asyncio.get_running_loop().run_in_executor(threads, function, *arguments)
+
+        driver = _Driver(context, job, batch, items, made, journal, Lanes(most, batch.number, board, ask), ask)
+        try:
+            come_again = asyncio.run(driver.run())
+        except Stopped:
+            # Not a death: what has ended is kept, and what was in flight is simply called again.
+            journal.flying = set()
+            journal.write()
+            raise
+    if come_again is not None:
+        raise come_again
+    failed = [index for index, ended in journal.standing.ended.items() if not ended.ok]
+    if failed:
+        raise ItemFailedError(
+            "items-failed", f"{len(failed)} of {batch.count} items failed, the first is {min(failed)}", retriable=False
+        )
+
+
+class _Driver:
+    """One process's share of a batch. Everything but ``ask`` happens in the event loop's thread."""
+
+    def __init__(
+        self,
+        context: Context,
+        job: Job,
+        batch: Batch,
+        items: list[dict[str, Any]],
+        made: Items,
+        journal: Journal,
+        lanes: Lanes,
+        ask: Callable[..., Coroutine[Any, Any, Any]],
+    ) -> None:
+        self._context, self._job, self._batch, self._items = context, job, batch, items
+        self._made, self._journal, self._lanes, self._ask = made, journal, lanes, ask
+        self._policies: dict[str, Any] = {}
+        self._paused = False
+        self._done = False
+        self._wake = asyncio.Event()
+        self._row_due = asyncio.Event()
+        self._flying: dict[int, asyncio.Task[None]] = {}
+        self._failures = 0
+        self._sender = Sender(context, job, self._sent)
+        standing = journal.standing
+        self._attempts = {index: attempts for index, (attempts, _) in standing.tried.items()}
+        now, wall = time.monotonic(), time.time()
+        self._waiting = [(now + due / 1000 - wall, index) for index, (_, due) in standing.tried.items()]
+        heapq.heapify(self._waiting)
+        self._pending: deque[int] = deque()
+        for index in range(batch.first, batch.first + len(items)):
+            if index in standing.ended or index in standing.tried:
+                continue
+            if standing.deaths[index] >= MAX_DEATHS:
+                error = AttemptError("worker-lost", f"its worker died {MAX_DEATHS} times while it was called")
+                self._failed(index, self._attempts.get(index, 0) + 1, time.time(), error)
+            else:
+                self._pending.append(index)
+        # What had ended, and may not have been sent when the worker died, is owed: closing the run sends it.
+
+    # -- the loop ------------------------------------------------------------------------------------------
+
+    async def run(self) -> BaseException | None:
+        """Until nothing is left to do now; returns what to raise if there is something to do later."""
+        async with open_target(self._job.target, limits()) as caller:
+            await self._look()
+            helpers = [asyncio.create_task(self._ticks()), asyncio.create_task(self._rows())]
+            for helper in helpers:
+                helper.add_done_callback(lambda _: self._wake.set())
+            try:
+                while True:
+                    self._wake.clear()
+                    self._start(caller)
+                    if not self._flying and self._idle():
+                        break
+                    await self._sleep()
+                    for helper in helpers:
+                        if helper.done():
+                            helper.result()
+            finally:
+                for task in (*helpers, *self._flying.values()):
+                    task.cancel()
+                await asyncio.gather(*helpers, *self._flying.values(), return_exceptions=True)
+        await self._finish()
+        if self._paused and (self._pending or self._waiting):
+            log.info("The job is paused: %d items go on when it is resumed", len(self._pending) + len(self._waiting))
+            return later()
+        if self._waiting:
+            wait = self._waiting[0][0] - time.monotonic()
+            log.info("%d items wait for another attempt, the first for %.0f s", len(self._waiting), wait)
+            return AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=wait - EARLY))  # type: ignore[no-untyped-call]
+        return None
+
+    def _start(self, caller: Caller) -> None:
+        now = time.monotonic()
+        while not self._paused and len(self._flying) < self._lanes.allowed:
+            if self._journal.full or self._sender.full:
+                return
+            if self._waiting and self._waiting[0][0] <= now:
+                index = heapq.heappop(self._waiting)[1]
+            elif self._pending:
+                index = self._pending.popleft()
+            else:
+                return
+            self._flying[index] = asyncio.create_task(self._call(caller, index))
+            self._journal.flying.add(index)
+
+    def _idle(self) -> bool:
+        """Whether there is nothing to do for so long that the worker is better given back."""
+        if self._paused:
+            return True
+        if self._pending or self._journal.full or self._sender.full:
+            return False
+        return not self._waiting or self._waiting[0][0] - time.monotonic() > LONG
+
+    async def _sleep(self) -> None:
+        wait = None
+        if self._waiting and not self._paused and len(self._flying) < self._lanes.allowed:
+            wait = max(0.0, self._waiting[0][0] - time.monotonic())
+        try:
+            await asyncio.wait_for(self._wake.wait(), wait)
+        except TimeoutError:
+            pass
+
+    # -- beside it -----------------------------------------------------------------------------------------
+
+    async def _ticks(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            await self._look()
+            self._wake.set()
+
+    async def _look(self) -> None:
+        ti = self._context["ti"]
+        try:
+            # First, so that no lane is used that a pause forbids.
+            self._paused = bool((await self._ask(ti.get_dag, ti.dag_id)).is_paused)
+            await self._lanes.settle(self._want(), lambda: len(self._flying))
+        except Exception:
+            # The API server is away: what was allowed still is, since nobody else can have been allowed more.
+            log.warning("Airflow did not say how things are", exc_info=True)
+
+    def _want(self) -> int:
+        soon = time.monotonic() + 2 * TICK
+        ready = sum(due <= soon for due, _ in self._waiting) if len(self._waiting) < 10_000 else len(self._waiting)
+        return len(self._flying) + len(self._pending) + ready
+
+    async def _rows(self) -> None:
+        while True:
+            try:
+                await asyncio.wait_for(self._row_due.wait(), ROW_SECONDS)
+            except TimeoutError:
+                pass
+            self._row_due.clear()
+            await self._keep()
+            self._wake.set()
+
+    async def _keep(self) -> None:
+        """Have the journal written, and then what it says delivered."""
+        end = time.monotonic() + PATIENCE
+        pause = 0.5
+        while True:
+            try:
+                kept = await self._ask(self._journal.write)
+                break
+            except Exception as error:
+                if time.monotonic() > end:
+                    raise
+                log.warning("Progress could not be recorded, trying again in %g s: %s", pause, error)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 10)
+        for index, ended, body in kept:
+            self._sender.send(
+                self._item(index), index, outcome_of(index, ended, body, self._made.message(index), sent=False)
+            )
+
+    async def _finish(self) -> None:
+        await self._keep()
+        await self._sender.drain()
+        await self._keep()
+        standing = self._journal.standing
+        succeeded = sum(e.ok for e in standing.ended.values())
+        log.info(
+            "%d of %d items have ended: %d succeeded, %d failed",
+            len(standing.ended), self._batch.count, succeeded, len(standing.ended) - succeeded,
+        )  # fmt: skip
+
+    def _sent(self, index: int) -> None:
+        self._journal.sent(index)
+
+    # -- one item ------------------------------------------------------------------------------------------
+
+    def _item(self, index: int) -> dict[str, Any]:
+        return self._items[index - self._batch.first]
+
+    async def _call(self, caller: Caller, index: int) -> None:
+        number = self._attempts.get(index, 0) + 1
+        begun = time.time()
+        item = self._item(index)
+        try:
+            memory = ItemMemory(self._context, index)
+            attempt = self._made.attempt(index, item, number, memory)
+            result = await caller(attempt)
+            if result.extended_payloads:
+                permit = self._made.permit(index, own=True)
+                # Not among ``ask``'s few threads: it may wait for minutes.
+                await asyncio.to_thread(append_children, permit, attempt.item_id, result.extended_payloads)
+            self._succeeded(index, number, begun, result)
+            if self._job.target.type == "run-api":
+                await memory.remember(None)
+        except AttemptError as error:
+            self._give_up_or_wait(index, number, begun, error)
+        except Exception as error:
+            log.exception("Unexpected error of item %d", index)
+            told = AttemptError("internal-error", f"{type(error).__name__}: {error}")
+            self._give_up_or_wait(index, number, begun, told)
+        finally:
+            self._flying.pop(index, None)
+            self._journal.flying.discard(index)
+            if self._journal.due:
+                self._row_due.set()
+            self._wake.set()
+
+    def _succeeded(self, index: int, number: int, begun: float, result: Result) -> None:
+        self._attempts.pop(index, None)
+        self._journal.ended(index, _ended(True, number, begun, result.status_code), json.dumps(result.value))
+
+    def _give_up_or_wait(self, index: int, number: int, begun: float, error: AttemptError) -> None:
+        policy = policy_of(self._item(index))
+        if not error.retriable or number >= policy.maximum_attempts:
+            self._failed(index, number, begun, error)
+            return
+        wait = policy.wait_after(number - 1).total_seconds()
+        self._attempts[index] = number
+        self._note("Item %d: attempt %d of %d failed, the next one in %g s: %s", index, number,
+                   policy.maximum_attempts, wait, error)  # fmt: skip
+        heapq.heappush(self._waiting, (time.monotonic() + wait, index))
+        self._journal.tried(index, number, round((time.time() + wait) * 1000))
+
+    def _failed(self, index: int, number: int, begun: float, error: AttemptError) -> None:
+        self._attempts.pop(index, None)
+        self._note("Item %d failed at attempt %d: %s", index, number, error)
+        body = error_body(error.code, error.message)
+        self._journal.ended(index, _ended(False, number, begun, error.status_code), body)
+
+    def _note(self, text: str, *arguments: Any) -> None:
+        self._failures += 1
+        if self._failures <= LOGGED:
+            log.warning(text, *arguments)
+        if self._failures == LOGGED:
+            log.warning("Further failures are not logged; the run's items show them")
+
+
+def _ended(ok: bool, number: int, begun: float, status_code: int | None) -> Ended:
+    took = max(0, round((time.time() - begun) * 1000))
+    return Ended(ok, number, round(begun * 1000), took, status_code, 0, 0)

@@ -1,0 +1,118 @@
+"""How the task instances of a run share its ``maxConcurrentRequests``: together never more, and no lane idle for long.
+
+Each instance that runs shows, in an XCom of its own, how many lanes it claims and how many it could use. All compute
+the same fair shares from that. Who is to have fewer starts no call until it is down to its share, and says so; who is
+to have more claims it first, reads what the others claim *after* that, and uses it only if all of it together is
+allowed. Of two that claim at the same time, at least one sees the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from airflow_jobs_plugin.run.items import PAYLOAD
+
+if TYPE_CHECKING:
+    from airflow.sdk.definitions.context import Context
+
+log = logging.getLogger(__name__)
+
+#: XCom key of what an instance shows the others.
+KEY = "lanes"
+#: States of instances that make calls, or may be making them.
+ACTIVE = frozenset({"running", "restarting"})
+
+
+def shares(most: int, wants: dict[int, int]) -> dict[int, int]:
+    """Lanes for each of those who want some: as even as can be, nobody more than wanted, the rest to the first ones."""
+    given = dict.fromkeys(wants, 0)
+    left = most
+    open_ = sorted(n for n, want in wants.items() if want > 0)
+    while left and open_:
+        each, extra = divmod(left, len(open_))
+        for place, n in enumerate(open_):
+            more = min(wants[n] - given[n], each + (place < extra))
+            given[n] += more
+            left -= more
+        if not each and not extra:
+            break
+        open_ = [n for n in open_ if given[n] < wants[n]]
+    return given
+
+
+class Board:
+    """What the instances of a run show each other, in Airflow's XComs."""
+
+    def __init__(self, context: Context, index: int) -> None:
+        self._ti: Any = context["ti"]
+        self._index = index
+
+    def others(self) -> dict[int, tuple[int, int] | None]:
+        """What every other instance that runs claims and wants; None of one that has not said anything yet."""
+        ti = self._ti
+        states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[PAYLOAD], run_ids=[ti.run_id]).get(ti.run_id, {})
+        prefix = f"{PAYLOAD}_"
+        found: dict[int, tuple[int, int] | None] = {}
+        for name, state in states.items():
+            index = int(name.removeprefix(prefix)) if name.startswith(prefix) else -1
+            if state in ACTIVE and index != self._index:
+                shown = ti.xcom_pull(task_ids=PAYLOAD, key=KEY, map_indexes=index)
+                found[index] = (shown["claim"], shown["want"]) if shown else None
+        return found
+
+    def show(self, claim: int, want: int) -> None:
+        """Let the others know."""
+        self._ti.xcom_push(KEY, {"claim": claim, "want": want})
+
+
+class Lanes:
+    """The lanes of one instance. ``allowed`` is how many calls it may have in flight."""
+
+    def __init__(self, most: int, index: int, board: Board | None, call: Callable[..., Any] = asyncio.to_thread) -> None:
+        self._most = most
+        self._index = index
+        self._board = board
+        self._call = call
+        self._shown = (0, 0)
+        self.allowed = most if board is None else 0
+
+    async def settle(self, want: int, flying: Callable[[], int]) -> None:
+        """Come to terms with the others; to be called about once a second.
+
+        :param want: how many lanes there is work for now, or very soon
+        :param flying: how many calls are in flight
+        """
+        if self._board is None:
+            return
+        want = min(want, self._most)
+        others = await self._call(self._board.others)
+        wants = {n: self._most if shown is None else shown[1] for n, shown in others.items()}
+        target = shares(self._most, {**wants, self._index: want})[self._index]
+        if target <= self.allowed:
+            # Fewer from this moment on. What is in flight still counts until it has landed.
+            self.allowed = target
+            await self._show(max(target, min(flying(), self._most)), want)
+            return
+        free = self._most - _claimed(others)
+        raised = min(target, max(free, self.allowed))
+        await self._show(max(raised, flying()), want)
+        if raised <= self.allowed:
+            return
+        claimed = _claimed(await self._call(self._board.others))
+        if claimed + raised <= self._most:
+            self.allowed = raised
+        else:
+            # Somebody was as fast. What was had before is still fine, since they saw it claimed.
+            await self._show(max(self.allowed, flying()), want)
+
+    async def _show(self, claim: int, want: int) -> None:
+        if (claim, want) != self._shown and self._board is not None:
+            await self._call(self._board.show, claim, want)
+            self._shown = (claim, want)
+
+
+def _claimed(others: dict[int, tuple[int, int] | None]) -> int:
+    return sum(shown[0] for shown in others.values() if shown is not None)

@@ -1,0 +1,125 @@
+"""The journal of a batch in Airflow's task state store: written while the batch runs, replayed when it comes again."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from airflow_jobs_plugin.run.journal import PROGRESS, Ended, Row, Standing, pack, piece_key, replay, row_key
+
+if TYPE_CHECKING:
+    from airflow.sdk.definitions.context import Context
+
+log = logging.getLogger(__name__)
+
+#: Bodies that wait to be written, in characters, with which no further item is started.
+MOST_WAITING = 8 * 1024 * 1024
+#: Items, and characters, of which a row is written at once; and seconds after which it is written anyway.
+ROW_ITEMS, ROW_CHARACTERS, ROW_SECONDS = 100, 2 * 1024 * 1024, 0.8
+
+
+class Journal:
+    """Collects what happens to the items of a batch, and keeps it.
+
+    Collecting is for the event loop's thread, ``write`` for another one. One ``write`` at a time.
+    """
+
+    def __init__(self, context: Context, life: int, plan: str, count: int) -> None:
+        from airflow.sdk.execution_time.context import NEVER_EXPIRE
+
+        self._store: Any = context["task_state_store"]
+        self._forever = NEVER_EXPIRE
+        self.standing = replay(self._rows())
+        self._row = self._fresh(life, plan)
+        self._row.begins = self.standing.due(life, plan, count)
+        if self._row.begins:
+            self.standing.begin(life, self._row.begins)
+        # What was in flight when the row before was written went down with its worker.
+        self._row.lost = sorted(self.standing.flying - self.standing.ended.keys())
+        self.standing.deaths.update(self._row.lost)
+        self.standing.flying.clear()
+        self._bodies: list[str] = []
+        self._size = 0
+        self._writing: tuple[Row, list[str]] | None = None
+        self.flying: set[int] = set()
+
+    def _fresh(self, life: int, plan: str) -> Row:
+        return Row(life=life, plan=plan)
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        number = 0
+        while (row := self._store.get(row_key(number))) is not None:
+            yield row
+            number += 1
+
+    # -- collecting ----------------------------------------------------------------------------------------
+
+    @property
+    def full(self) -> bool:
+        """Whether writing lags behind, and nothing more should be begun."""
+        return self._size > MOST_WAITING or len(self._row.ended) > 4 * ROW_ITEMS
+
+    @property
+    def due(self) -> bool:
+        """Whether there is enough for a row, without waiting for time to pass."""
+        return len(self._row.ended) >= ROW_ITEMS or self._size >= ROW_CHARACTERS
+
+    def ended(self, index: int, ended: Ended, body: str) -> None:
+        """An item has ended; ``body`` is its result, or its error, as JSON text."""
+        placed = ended._replace(offset=self._size, length=len(body))
+        self._bodies.append(body)
+        self._size += len(body)
+        self._row.ended.append((index, placed))
+
+    def tried(self, index: int, attempts: int, due: int) -> None:
+        """An attempt failed, and another one is due then (milliseconds since the epoch)."""
+        self._row.tried.append((index, attempts, due))
+
+    def sent(self, index: int) -> None:
+        """An item was delivered."""
+        self._row.sent.append(index)
+
+    # -- keeping -------------------------------------------------------------------------------------------
+
+    def write(self) -> list[tuple[int, Ended, str]]:
+        """Keep what has happened since the last time; returns the items that had ended, with their bodies.
+
+        Raises what the store raises; what was not kept is then kept the next time.
+        """
+        if self._writing is None:
+            row, bodies = self._row, self._bodies
+            flying = self.flying
+            if not (row.ended or row.tried or row.sent or row.lost or row.begins) and flying == self.standing.flying:
+                return []
+            row.flying = sorted(flying)
+            self._row, self._bodies, self._size = self._fresh(row.life, row.plan), [], 0
+            self._writing = (row, bodies)
+        row, bodies = self._writing
+        number = self.standing.rows
+        pieces, row.packed = pack("".join(bodies))
+        row.pieces = len(pieces)
+        for place, piece in enumerate(pieces):
+            self._set(piece_key(number, place), piece)
+        # Only now it counts: the pieces of a row that is not there are written over.
+        self._set(row_key(number), row.written())
+        self._writing = None
+        lost, row.lost, row.begins = row.lost, [], None
+        self.standing.apply(row)
+        row.lost = lost
+        self._set(PROGRESS, {"life": row.life, "plan": row.plan, "rows": number + 1, **self.standing.counts()})
+        return [(index, ended, body) for (index, ended), body in zip(row.ended, bodies, strict=True)]
+
+    def _set(self, key: str, value: Any) -> None:
+        self._store.set(key, value, retention=self._forever)
+
+
+def error_body(code: str, message: str) -> str:
+    """The body of an item that has failed."""
+    # Databases do not take NUL characters and halves of surrogate pairs; an API or a function may well send them.
+    clean = message.replace("\0", "").encode("utf-8", "replace").decode()
+    return json.dumps({"error": code, "message": clean})
+
+
+__all__ = ["ROW_SECONDS", "Journal", "Standing", "error_body"]
