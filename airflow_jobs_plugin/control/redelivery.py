@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 from airflow_jobs_plugin.control.jobs import get_job
 from airflow_jobs_plugin.control.runs import get_run
 from airflow_jobs_plugin.errors import ConflictError
-from airflow_jobs_plugin.run.delivering import REDELIVER, memory_key
 from airflow_jobs_plugin.run.items import SINK
+from airflow_jobs_plugin.run.notes import REDELIVER, memory_key
 
 
 def redeliver(session: Session, job_id: str, run_id: str) -> None:

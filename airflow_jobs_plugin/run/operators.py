@@ -12,9 +12,11 @@ from airflow_jobs_plugin import settings
 from airflow_jobs_plugin.errors import AttemptError, DefinitionError, ItemFailedError
 from airflow_jobs_plugin.run import closing
 from airflow_jobs_plugin.run.appending import append_children, append_url, run_token
-from airflow_jobs_plugin.run.delivering import asked_again, deliver_item, message_of_item
 from airflow_jobs_plugin.run.items import DEFINITION, TERMS, Terms, item_id, parameters_of, plan_items, policy_of
 from airflow_jobs_plugin.run.memory import ItemMemory
+from airflow_jobs_plugin.run.messages import message_of_item
+from airflow_jobs_plugin.run.notes import asked_again
+from airflow_jobs_plugin.run.one_by_one import deliver_item
 from airflow_jobs_plugin.run.outcomes import completed, failed, planned_items, store_outcome
 from airflow_jobs_plugin.run.rescheduling import later
 from airflow_jobs_plugin.run.retry import attempt_number
@@ -161,7 +163,7 @@ class PayloadOperator(_JobOperator):
             # The call was made, and did what it does: it is not made again because its result has no place.
             text = f"the call succeeded and its result could not be stored: {type(error).__name__}: {error}"
             raise AttemptError("internal-error", text, retriable=False) from error
-        deliver_item(context, job, self.item, index_of(context), outcome)
+        deliver_item(context, job, self.item, outcome)
 
     def _outcome(self, context: Context, outcome: dict[str, Any]) -> dict[str, Any]:
         """With the id of the message in which it is delivered, if each item has one of its own."""
@@ -201,7 +203,7 @@ class PayloadOperator(_JobOperator):
         except Exception:
             self.log.exception("The error could not be stored; closing the run will not know it")
         else:
-            deliver_item(context, job_of(context, [self.item]), self.item, index_of(context), outcome)
+            deliver_item(context, job_of(context, [self.item]), self.item, outcome)
         raise ItemFailedError(error.code, error.message, status_code=error.status_code, retriable=False) from None
 
 

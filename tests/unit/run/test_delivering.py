@@ -14,8 +14,11 @@ from standardwebhooks import Webhook
 from airflow_jobs_plugin.demo.receiver import WebhookReceiver
 from airflow_jobs_plugin.demo.server import LocalServer, Received, Reply
 from airflow_jobs_plugin.errors import AttemptError
-from airflow_jobs_plugin.run.delivering import REDELIVER, Closing, RetryLater, deliver_item, message_of_item
+from airflow_jobs_plugin.run.delivering import Closing, RetryLater
 from airflow_jobs_plugin.run.items import plan_items
+from airflow_jobs_plugin.run.messages import message_of_item
+from airflow_jobs_plugin.run.notes import REDELIVER
+from airflow_jobs_plugin.run.one_by_one import deliver_item
 from airflow_jobs_plugin.run.outcomes import completed, failed, reconciled
 from airflow_jobs_plugin.spec import Job
 from airflow_jobs_plugin.targets.base import Result
@@ -210,7 +213,7 @@ def test_redelivery_sends_what_is_owed_or_everything_as_new_messages(inbox: Webh
 def test_a_worker_delivers_its_item_and_notes_it(inbox: WebhookReceiver) -> None:
     run = Run(inbox, delivery="payload", skipOnFail=True)
     for n in (0, 2):
-        deliver_item(run.context, run.job, run.items[n], n, run.outcomes[n])
+        deliver_item(run.context, run.job, run.items[n], run.outcomes[n])
     assert numbers(inbox) == [0], "the failure is left out"
     assert run.pushed["return_value"]["delivered"]["statusCode"] == 200
     assert inbox.delivered()[0]["apiInfo"]["result"] == {"status": "completed", "result": {"n": 0}, "statusCode": 200}
@@ -219,7 +222,7 @@ def test_a_worker_delivers_its_item_and_notes_it(inbox: WebhookReceiver) -> None
 def test_a_worker_whose_delivery_fails_leaves_it_to_closing(inbox: WebhookReceiver) -> None:
     run = Run(inbox, delivery="payload")
     inbox.script([500])
-    deliver_item(run.context, run.job, run.items[0], 0, run.outcomes[0])
+    deliver_item(run.context, run.job, run.items[0], run.outcomes[0])
     assert run.pushed == {}
     assert run.close()["delivered"] == 4
     assert ids(inbox).count(message_of_item("prices", "r1", 0, 999)) == 2
@@ -228,7 +231,7 @@ def test_a_worker_whose_delivery_fails_leaves_it_to_closing(inbox: WebhookReceiv
 def test_a_text_stays_the_text_that_it_is(inbox: WebhookReceiver) -> None:
     run = Run(inbox, 1, delivery="payload")
     run.outcomes[0] = {**completed(0, 1, Result("17", 200)), "messageId": "m"}
-    deliver_item(run.context, run.job, run.items[0], 0, run.outcomes[0])
+    deliver_item(run.context, run.job, run.items[0], run.outcomes[0])
     assert inbox.delivered()[0]["apiInfo"]["result"]["result"] == "17"
 
 
@@ -240,5 +243,5 @@ def test_an_item_that_ran_again_is_another_message() -> None:
 def test_a_sink_that_cannot_be_made_does_not_undo_the_item(inbox: WebhookReceiver) -> None:
     run = Run(inbox, delivery="payload")
     del run.context["dag"].stored  # whatever it is that goes wrong
-    deliver_item(run.context, run.job, run.items[0], 0, run.outcomes[0])
+    deliver_item(run.context, run.job, run.items[0], run.outcomes[0])
     assert run.pushed == {}
