@@ -59,7 +59,7 @@ def redeliver(session: Session, job_id: str, run_id: str) -> None:
     delivered = (before.get("done") or {}).get("status") == "delivered"
     asked: dict[str, Any] = {"clearNumber": run.clear_number, "again": delivered or bool(before.get("again"))}
     if not delivered:
-        asked |= {"message": before.get("message"), "sent": before.get("sent", "")}
+        asked |= {"message": before.get("message"), "sent": before.get("sent", ""), "begin": before.get("begin", 0)}
     row = _row(session, run, REDELIVER)
     row.value, row.updated_at = json.dumps(asked), datetime.now(UTC)
     session.add(row)

@@ -64,6 +64,7 @@ class Closing:
             "done": None,
             "message": asked.get("message") or message_of_run(ti.dag_id, ti.run_id, clear_number),
             "sent": asked.get("sent", ""),
+            "begin": asked.get("begin", 0),
             "again": bool(asked.get("again")),
         })  # fmt: skip
         if notes["done"]:

@@ -32,7 +32,7 @@ class Notes:
 
     def __init__(self, store: Any, key: str, fresh: dict[str, Any]) -> None:
         self._store, self._key = store, key
-        self._value: dict[str, Any] = store.get(key) or fresh
+        self._value: dict[str, Any] = {**fresh, **(store.get(key) or {})}
 
     def __getitem__(self, name: str) -> Any:
         return self._value[name]

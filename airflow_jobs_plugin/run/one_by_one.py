@@ -107,15 +107,16 @@ class OneByOne:
         self._sent = Indexes(notes["sent"])
         self._errors: list[DeliveryError] = []
         self._in_a_row = 0
+        self._left: int | None = None
         self._flying: dict[Future[Any], int] = {}
         self._noted = time.monotonic()
 
     def send(self, read: Callable[[], Iterable[dict[str, Any]]]) -> Round:
-        """One try.
+        """One try. It begins where the one before was at the end of its patience, and goes round.
 
         :param read: the outcomes of all items in index order
         """
-        due = Indexes()
+        due, begin = Indexes(), self._notes["begin"]
         with ThreadPoolExecutor(LANES) as lanes:
             for outcome in read():
                 index, item = outcome["index"], self._items[outcome["index"]]
@@ -124,18 +125,30 @@ class OneByOne:
                 due.add(index)
                 if index in self._sent or ("delivered" in outcome and not self._notes["again"]):
                     self._sent.add(index)
-                    continue
-                # A receiver that is down, or wants no more, is not asked ten thousand times.
-                if self._in_a_row < PATIENT_FAILURES and not any(not error.retriable for error in self._errors):
-                    self._flying[lanes.submit(self._send, outcome)] = index
-                    if len(self._flying) >= LANES:
-                        self._land()
+                elif index >= begin:
+                    self._try(lanes, outcome)
+            if self._left is None and begin > 0:
+                for outcome in read():
+                    if outcome["index"] >= begin:
+                        break
+                    if outcome["index"] in due and outcome["index"] not in self._sent:
+                        self._try(lanes, outcome)
             while self._flying:
                 self._land()
         self._notes["sent"] = self._sent.written()
+        self._notes["begin"] = self._left or 0
         owed = due.without(self._sent)
         worst = next((error for error in self._errors if not error.retriable), None)
         return Round(len(due), owed, (worst or self._errors[0]) if owed else None)
+
+    def _try(self, lanes: ThreadPoolExecutor, outcome: dict[str, Any]) -> None:
+        # A receiver that is down, or wants no more, is not asked ten thousand times.
+        if self._in_a_row < PATIENT_FAILURES and not any(not error.retriable for error in self._errors):
+            self._flying[lanes.submit(self._send, outcome)] = outcome["index"]
+            if len(self._flying) >= LANES:
+                self._land()
+        elif self._left is None:
+            self._left = outcome["index"]
 
     def _land(self) -> None:
         ended, _ = wait(self._flying, return_when=FIRST_COMPLETED)
