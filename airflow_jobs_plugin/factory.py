@@ -16,9 +16,10 @@ from airflow.sdk.definitions.param import ParamsDict
 from airflow_jobs_plugin import settings
 from airflow_jobs_plugin.errors import DefinitionError, JobFileError
 from airflow_jobs_plugin.run import closing
+from airflow_jobs_plugin.run.batches import tasks_at_once
 from airflow_jobs_plugin.run.items import OVERRIDE, PAYLOAD, PLAN, SINK, unrunnable
 from airflow_jobs_plugin.run.operators import PayloadOperator, PlanOperator, SinkOperator
-from airflow_jobs_plugin.run.retry import RETRIES, ItemRetryPolicy
+from airflow_jobs_plugin.run.retry import BATCH_RETRY_DELAY, RETRIES, ItemRetryPolicy
 from airflow_jobs_plugin.spec import Job, format_duration, masked
 from airflow_jobs_plugin.store import AllJobs, JobFiles, JobStore, JobVariables, StoredJob
 from airflow_jobs_plugin.store.neighbours import python_dag_ids
@@ -78,13 +79,15 @@ def build_dag(stored: StoredJob, max_map_length: int) -> DAG:
     if problem := unrunnable(job, max_map_length):
         raise DefinitionError(problem)
     configuration = job.configuration
+    many = configuration.items_per_task > 1
+    at_once = configuration.max_concurrent_requests
     dag = JobDag(
         dag_id=job.id,
         schedule=JobTimetable(job.id, stored.definition["schedule"]) if job.schedule is not None else None,
         description=summary(job),
         tags=[TAG],
         catchup=False,
-        max_active_tasks=max(MAX_ACTIVE_TASKS, configuration.max_concurrent_requests),
+        max_active_tasks=max(MAX_ACTIVE_TASKS, 1 if many else at_once),
         is_paused_upon_creation=False,
     )
     dag.stored = stored
@@ -94,9 +97,9 @@ def build_dag(stored: StoredJob, max_map_length: int) -> DAG:
         dag=dag,
         retries=RETRIES,
         # What an item waits whose worker died: Airflow does not ask the policy then.
-        retry_delay=configuration.retry.wait_after(0),
+        retry_delay=BATCH_RETRY_DELAY if many else configuration.retry.wait_after(0),
         retry_policy=ItemRetryPolicy(),
-        max_active_tis_per_dagrun=configuration.max_concurrent_requests,
+        max_active_tis_per_dagrun=tasks_at_once(at_once) if many else at_once,
         map_index_template="{{ task.item_name }}",
     ).expand(item=plan.output)
     SinkOperator(

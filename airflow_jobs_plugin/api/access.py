@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from airflow_jobs_plugin.api.errors import answer
 from airflow_jobs_plugin.control import pausing, runs, tokens
 from airflow_jobs_plugin.control.transactions import transact
+from airflow_jobs_plugin.run.harvest import CLOSING
 from airflow_jobs_plugin.run.tokens import PREFIX, Permit
 from airflow_jobs_plugin.spec import Job
 
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 T = TypeVar("T")
-#: The one route that takes run tokens, whatever comes before.
+#: The routes that take run tokens, whatever comes before; the second one only those of the task that closes the run.
 _APPENDS = re.compile(r"/jobs/[^/]+/runs/[^/]+/payloads$")
+_OUTCOMES = re.compile(r"/jobs/[^/]+/runs/[^/]+/outcomes(/counts)?$")
 SAFE = ("GET", "HEAD", "OPTIONS")
 #: Longest body of a request, bytes.
 MAX_BODY = 32 * 1024 * 1024
@@ -77,7 +79,10 @@ def _permit(request: Request, token: str) -> Any:
     permit = transact(lambda session: tokens.permit_of(session, token))
     if permit is None:
         return answer(401, "this run token is not valid, or its time is over", headers={"WWW-Authenticate": "Bearer"})
-    if request.method != "POST" or not _APPENDS.search(request.scope["path"]):
+    path = request.scope["path"]
+    appends = request.method == "POST" and _APPENDS.search(path) and permit.index >= 0
+    closes = request.method == "GET" and _OUTCOMES.search(path) and permit.own and permit.index == CLOSING
+    if not appends and not closes:
         return answer(403, "a run token is good for appending to its run, and for nothing else")
     request.state.permit, request.state.job_user = permit, None
     return None
@@ -170,6 +175,12 @@ class Caller:
         )
         if not allowed:
             raise HTTPException(403, f"you may not do this to the job {job_id!r}")
+
+    def must_close(self, session: Session, job_id: str, run_id: str) -> None:
+        """Raise 403 unless it is the task that closes that run."""
+        if self.permit is None:
+            raise HTTPException(403, "this is for the task that closes the run")
+        self.must_append(session, job_id, run_id)
 
     def must_append(self, session: Session, job_id: str, run_id: str) -> None:
         """Raise 403 unless the caller may append to that run: by right, or by a token of that very run."""

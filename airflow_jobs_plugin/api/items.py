@@ -102,6 +102,37 @@ def stream_results(
     return StreamingResponse(lines, media_type=kind, headers=headers)
 
 
+@router.get("/jobs/{jobId}/runs/{jobRunId}/outcomes/counts", include_in_schema=False)
+def count_outcomes(me: Me, job_id: JobId, run_id: RunId) -> dict[str, int]:
+    """For the task that closes a run: whether every item has ended, and how many succeeded."""
+
+    def read(session: Session) -> dict[str, int]:
+        me.must_close(session, job_id, run_id)
+        counts = runs.get_run(session, job_id, run_id).counts
+        still = counts.pending + counts.running + counts.retrying
+        return {"total": counts.total or 0, "succeeded": counts.succeeded, "open": still}
+
+    return transact(read)
+
+
+@router.get("/jobs/{jobId}/runs/{jobRunId}/outcomes", include_in_schema=False)
+def stream_outcomes(me: Me, job_id: JobId, run_id: RunId) -> StreamingResponse:
+    """For the task that closes a run: the outcome of every item, a line each, and an empty line at the end."""
+
+    def allowed(session: Session) -> None:
+        me.must_close(session, job_id, run_id)
+
+    transact(allowed)
+
+    def lines() -> Iterator[str]:
+        with reading() as session:
+            for outcome in items.outcomes(session, job_id, run_id):
+                yield json.dumps(outcome) + "\n"
+        yield "\n"
+
+    return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+
 def _must_read_results(me: Caller, session: Session, job_id: str) -> None:
     me.must(session, "GET", job_id, "TASK_INSTANCE")
     me.must(session, "GET", job_id, "XCOM")

@@ -1,4 +1,4 @@
-"""The items of a run. That item n is mapped task instance n is known here and in ``run/``, and nowhere else."""
+"""The items of a run, for those who look at them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from airflow_jobs_plugin.control.batches import BatchedRows
+from airflow_jobs_plugin.control.rows import Row, Rows, SingleRows, listed
 from airflow_jobs_plugin.control.runs import ITEM_STATES, KINDS, RunView, get_run
 from airflow_jobs_plugin.errors import NotFoundError
-from airflow_jobs_plugin.run.items import PAYLOAD, PLAN, item_id, parameters_of, policy_of
-from airflow_jobs_plugin.run.outcomes import ENDED, KEY, reconciled
-from airflow_jobs_plugin.run.retry import attempt_number
+from airflow_jobs_plugin.run.batches import is_batch
+from airflow_jobs_plugin.run.items import item_id, parameters_of, policy_of
 from airflow_jobs_plugin.sinks.bodies import RunFacts, item_body
 from airflow_jobs_plugin.spec import masked
 
@@ -67,7 +67,8 @@ class Filter:
 
 def list_items(session: Session, job_id: str, run_id: str, wanted: Filter) -> tuple[list[ItemView], int]:
     """A page of a run's items with their outcomes, and how many match. Raises ``NotFoundError``."""
-    items, rows = _items(session, job_id, run_id)
+    found_rows = _rows(session, job_id, run_id)
+    items, rows = found_rows.items, found_rows.known
     # Of ten thousand items a page shows a hundred: the others are looked at only as far as the filter asks.
     found = [n for n, item in enumerate(items) if _fits(item, rows.get(n), wanted)]
     if wanted.sort != "index" or wanted.descending:
@@ -77,26 +78,33 @@ def list_items(session: Session, job_id: str, run_id: str, wanted: Filter) -> tu
         found = sorted((n for n in found if keys[n] is not None), key=keys.__getitem__, reverse=wanted.descending)
         found += empty
     page = found[wanted.offset : wanted.offset + wanted.limit]
-    outcomes = dict(_outcomes(session, job_id, run_id, {n: rows[n].state for n in page if n in rows}))
+    outcomes = dict(found_rows.outcomes(page))
     views = [_view(job_id, run_id, n, items[n], rows) for n in page]
     return [_with(view, outcomes.get(view.index)) for view in views], len(found)
 
 
 def get_item(session: Session, job_id: str, run_id: str, index: int) -> ItemView:
     """One item with its outcome. Raises ``NotFoundError``."""
-    items, rows = _items(session, job_id, run_id)
+    found = _rows(session, job_id, run_id)
+    items = found.items
     if not 0 <= index < len(items):
         raise NotFoundError("item-not-found", f"the run {run_id!r} has no item {index}; it has {len(items)}")
-    view = _view(job_id, run_id, index, items[index], rows)
-    state = {index: rows[index].state} if index in rows else {}
-    return _with(view, dict(_outcomes(session, job_id, run_id, state)).get(index))
+    view = _view(job_id, run_id, index, items[index], found.known)
+    return _with(view, dict(found.outcomes([index])).get(index))
+
+
+def outcomes(session: Session, job_id: str, run_id: str) -> Iterator[dict[str, Any]]:
+    """The outcome of every item that has ended, in index order. Raises ``NotFoundError``."""
+    found = _rows(session, job_id, run_id)
+    yield from (outcome for _, outcome in found.outcomes(list(range(len(found.items)))))
 
 
 def results(
     session: Session, run: RunView, workspace_id: str, project: str
 ) -> Iterator[tuple[ItemView, dict[str, Any]]]:
     """Every item that has ended, in index order, with its body as a sink sends it; read in slices."""
-    items, rows = _items(session, run.job_id, run.id)
+    found = _rows(session, run.job_id, run.id)
+    items = found.items
     facts = RunFacts(
         workspace_id=workspace_id,
         project=project,
@@ -111,41 +119,22 @@ def results(
         failed_runs=0,
     )
     for begin in range(0, len(items), SLICE):
-        ended = {n: rows[n].state for n in range(begin, min(begin + SLICE, len(items))) if n in rows}
-        for index, outcome in _outcomes(session, run.job_id, run.id, ended):
-            view = _view(run.job_id, run.id, index, items[index], rows)
+        for index, outcome in found.outcomes(list(range(begin, min(begin + SLICE, len(items))))):
+            view = _view(run.job_id, run.id, index, items[index], found.known)
             item = {**items[index], "parameters": parameters_of(items[index])}
             yield _with(view, outcome), item_body(facts, item, view.id, outcome)
 
 
-@dataclass(frozen=True)
-class _Row:
-    """What Airflow knows of an item."""
-
-    state: str | None
-    try_number: int
-    max_tries: int
-    start: datetime | None
-    end: datetime | None
-
-    @property
-    def duration(self) -> float | None:
-        return (self.end - self.start).total_seconds() if self.start and self.end else None
-
-
-def _status(row: _Row | None) -> ItemStatus:
+def _status(row: Row | None) -> ItemStatus:
     kind = ITEM_STATES.get(row.state or "", "pending") if row is not None else "pending"
     return ITEM_STATUSES[KINDS.index(kind)]
 
 
-def _attempts(row: _Row | None) -> int:
-    if row is None or not row.try_number:
-        return 0
-    # A try that is queued is counted, and not begun.
-    return attempt_number(row.try_number, row.max_tries) - (row.state in ("scheduled", "queued"))
+def _attempts(row: Row | None) -> int:
+    return row.attempts if row is not None else 0
 
 
-_KEYS: dict[str, Callable[[int, dict[str, Any], _Row | None], Any]] = {
+_KEYS: dict[str, Callable[[int, dict[str, Any], Row | None], Any]] = {
     "index": lambda n, item, row: n,
     "api": lambda n, item, row: item["api"],
     "status": lambda n, item, row: ITEM_STATUSES.index(_status(row)),
@@ -156,7 +145,7 @@ _KEYS: dict[str, Callable[[int, dict[str, Any], _Row | None], Any]] = {
 }
 
 
-def _fits(item: dict[str, Any], row: _Row | None, wanted: Filter) -> bool:
+def _fits(item: dict[str, Any], row: Row | None, wanted: Filter) -> bool:
     if wanted.status is not None and _status(row) != wanted.status:
         return False
     if not wanted.search:
@@ -169,45 +158,18 @@ def _fits(item: dict[str, Any], row: _Row | None, wanted: Filter) -> bool:
     return text in json.dumps(shown, ensure_ascii=False).casefold()
 
 
-def _items(session: Session, job_id: str, run_id: str) -> tuple[list[dict[str, Any]], dict[int, _Row]]:
+def _rows(session: Session, job_id: str, run_id: str) -> Rows:
     """The run's list, empty before the plan has fixed it, and what Airflow knows of each item."""
-    from airflow.models.taskinstance import TaskInstance as Instance
-    from airflow.models.xcom import XComModel
-
-    value = session.scalar(
-        select(XComModel.value).where(
-            XComModel.dag_id == job_id,
-            XComModel.run_id == run_id,
-            XComModel.task_id == PLAN,
-            XComModel.map_index == -1,
-            XComModel.key == KEY,
-        )
-    )
-    if value is None:
+    found = listed(session, job_id, run_id)
+    if found is None:
         get_run(session, job_id, run_id)  # says if there is no such run
-        return [], {}
-    items: list[dict[str, Any]] = json.loads(value) if isinstance(value, str) else value
-    found = session.execute(
-        select(
-            Instance.map_index,
-            Instance.state,
-            Instance.try_number,
-            Instance.max_tries,
-            Instance.start_date,
-            Instance.end_date,
-        ).where(Instance.dag_id == job_id, Instance.run_id == run_id, Instance.task_id == PAYLOAD)
-    )
-    rows = {
-        row.map_index: _Row(row.state, row.try_number, row.max_tries, row.start_date, row.end_date) for row in found
-    }
-    together = rows.pop(-1, None)
-    if together is not None and together.state in ENDED:
-        # Ended before the list was expanded: so did every item.
-        rows = dict.fromkeys(range(len(items)), _Row(together.state, 0, 0, None, None))
-    return items, rows
+        found = []
+    if found and is_batch(found[0]):
+        return BatchedRows(session, job_id, run_id, found)
+    return SingleRows(session, job_id, run_id, found)
 
 
-def _view(job_id: str, run_id: str, index: int, item: dict[str, Any], rows: dict[int, _Row]) -> ItemView:
+def _view(job_id: str, run_id: str, index: int, item: dict[str, Any], rows: dict[int, Row]) -> ItemView:
     row = rows.get(index)
     return ItemView(
         index=index,
@@ -227,26 +189,3 @@ def _view(job_id: str, run_id: str, index: int, item: dict[str, Any], rows: dict
 
 def _with(view: ItemView, outcome: dict[str, Any] | None) -> ItemView:
     return view if outcome is None else ItemView(**{**view.__dict__, "outcome": outcome})
-
-
-def _outcomes(
-    session: Session, job_id: str, run_id: str, states: dict[int, str | None]
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The outcomes of those of some items that have ended, by index."""
-    from airflow.models.xcom import XComModel
-
-    ended = sorted(index for index, state in states.items() if state in ENDED)
-    stored: dict[int, Any] = {}
-    if ended:
-        rows = session.execute(
-            select(XComModel.map_index, XComModel.value).where(
-                XComModel.dag_id == job_id,
-                XComModel.run_id == run_id,
-                XComModel.task_id == PAYLOAD,
-                XComModel.key == KEY,
-                XComModel.map_index.in_(ended),
-            )
-        )
-        stored = {index: json.loads(value) if isinstance(value, str) else value for index, value in rows}
-    for index in ended:
-        yield index, reconciled(index, states[index], stored.get(index))

@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 from airflow_jobs_plugin.control.jobs import get_job
 from airflow_jobs_plugin.control.runs import get_run
 from airflow_jobs_plugin.errors import ConflictError
-from airflow_jobs_plugin.run.delivering import REDELIVER, memory_key
 from airflow_jobs_plugin.run.items import SINK
+from airflow_jobs_plugin.run.notes import REDELIVER, memory_key
 
 
 def redeliver(session: Session, job_id: str, run_id: str) -> None:
@@ -59,7 +59,7 @@ def redeliver(session: Session, job_id: str, run_id: str) -> None:
     delivered = (before.get("done") or {}).get("status") == "delivered"
     asked: dict[str, Any] = {"clearNumber": run.clear_number, "again": delivered or bool(before.get("again"))}
     if not delivered:
-        asked |= {"message": before.get("message"), "sent": before.get("sent", "")}
+        asked |= {"message": before.get("message"), "sent": before.get("sent", ""), "begin": before.get("begin", 0)}
     row = _row(session, run, REDELIVER)
     row.value, row.updated_at = json.dumps(asked), datetime.now(UTC)
     session.add(row)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
 from sqlalchemy import Select, String, and_, case, cast, exists, func, literal, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
+from airflow_jobs_plugin.control.batches import RUNNING, Counts, counts_of, sizes_row
 from airflow_jobs_plugin.control.marks import OWNER, TERMINATED, read_mark
 from airflow_jobs_plugin.errors import NotFoundError
 from airflow_jobs_plugin.run.items import PAYLOAD, PLAN, SINK
@@ -80,7 +82,7 @@ def get_run(session: Session, job_id: str, run_id: str) -> RunView:
     row = found.first()
     if row is None:
         raise NotFoundError("run-not-found", f"the job {job_id!r} has no run {run_id!r}")
-    return _view(row)
+    return _views(session, [row])[0]
 
 
 def run_after(session: Session, job_id: str, run_id: str) -> int | None:
@@ -116,7 +118,7 @@ def list_runs(
     total = select(func.count()).select_from(wanted.subquery("wanted"))
     rows = session.execute(_runs(job_id, page, total).order_by(*order)).all()
     if rows:
-        return [_view(row) for row in rows], rows[0].total_runs
+        return _views(session, rows), rows[0].total_runs
     return [], (session.scalar(total) or 0) if offset else 0
 
 
@@ -170,6 +172,7 @@ def _runs(job_id: str, page: Select[Any], total: Select[Any] | None = None) -> A
     from airflow.models.taskmap import TaskMap
     from airflow.models.xcom import XComModel
 
+    sizes = aliased(Store)
     ids = page.subquery("page")
     kinds = {kind: [state for state, k in ITEM_STATES.items() if k == kind] for kind in KINDS}
     item: Any = and_(TaskInstance.map_index >= 0, TaskInstance.state.is_(None) | (TaskInstance.state != GONE))
@@ -185,6 +188,7 @@ def _runs(job_id: str, page: Select[Any], total: Select[Any] | None = None) -> A
         select(
             TaskInstance.run_id,
             func.sum(case((item, 1), else_=0)).label("expanded"),
+            func.sum(case((TaskInstance.state.in_(RUNNING), 1), else_=0)).label("active"),
             # Before the list is expanded there is one instance, for all.
             func.max(case((TaskInstance.map_index < 0, TaskInstance.state))).label("together"),
             *(count(kind) for kind in KINDS),
@@ -214,6 +218,7 @@ def _runs(job_id: str, page: Select[Any], total: Select[Any] | None = None) -> A
             DagModel.is_paused,
             DagRunNote.content.label("note"),
             Store.value.label("terminated"),
+            sizes.value.label("sizes"),
             XComModel.value.label("report"),
             TaskMap.length.label("planned"),
             counted_runs.label("total_runs"),
@@ -224,6 +229,7 @@ def _runs(job_id: str, page: Select[Any], total: Select[Any] | None = None) -> A
         .outerjoin(counted, counted.c.run_id == DagRun.run_id)
         .outerjoin(DagRunNote, DagRunNote.dag_run_id == DagRun.id)
         .outerjoin(Store, and_(*_mark_of(Store, DagRun)))
+        .outerjoin(sizes, and_(*sizes_row(sizes, DagRun)))
         .outerjoin(
             XComModel,
             (XComModel.dag_run_id == DagRun.id)
@@ -241,8 +247,17 @@ def _runs(job_id: str, page: Select[Any], total: Select[Any] | None = None) -> A
     )
 
 
-def _view(row: Any) -> RunView:
-    counts = _counts(row)
+def _views(session: Session, rows: Sequence[Any]) -> list[RunView]:
+    batched = {row.id: row.sizes for row in rows if row.sizes is not None}
+    counts = counts_of(session, batched) if batched else {}
+    return [_view(row, _batched(row, counts[row.id]) if row.id in counts else _counts(row)) for row in rows]
+
+
+def _batched(row: Any, counts: Counts) -> ItemCounts:
+    return ItemCounts(sum(json.loads(row.sizes)["sizes"]) if row.planned is not None else None, **vars(counts))
+
+
+def _view(row: Any, counts: ItemCounts) -> RunView:
     terminated = read_mark(row.terminated, row.clear_number) if row.state == "failed" else None
     report = _report(row.report)
     return RunView(
@@ -281,7 +296,7 @@ def _status(row: Any, counts: ItemCounts, terminated: dict[str, Any] | None) -> 
     if row.state in ("queued", "running"):
         if not row.is_paused:
             return "PENDING"
-        return "PAUSING" if counts.running else "PAUSED"
+        return "PAUSING" if row.active else "PAUSED"
     if row.state == "success":
         return "SUCCESS" if not counts.failed and not counts.canceled else "COMPLETED"
     if terminated is not None:

@@ -53,9 +53,10 @@ def trigger(
     if not view.registered:
         raise ConflictError("job-not-ready", f"Airflow does not know {job_id!r} yet; try again in some seconds")
     items = override_of(view.job, conf)
-    limit = settings.max_map_length()
-    if items is not None and len(items) > limit:
-        raise DefinitionError(too_many(len(items), limit))
+    if items is not None:
+        size = view.job.configuration.items_per_task
+        if problem := too_many(len(items), size, settings.max_map_length()):
+            raise DefinitionError(problem)
     # Whoever pauses the job waits for this transaction, or this one for theirs.
     paused = session.scalar(select(DagModel.is_paused).where(DagModel.dag_id == job_id).with_for_update(read=True))
     if paused:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_jobs_plugin import settings
-from airflow_jobs_plugin.run.appending import append_url, run_token
-from airflow_jobs_plugin.run.delivering import message_of_item
+from airflow_jobs_plugin.run.appending import append_url
 from airflow_jobs_plugin.run.items import item_id, parameters_of
+from airflow_jobs_plugin.run.messages import message_of_item
 from airflow_jobs_plugin.run.retry import RETRIES, lives
+from airflow_jobs_plugin.run.server import run_token
 from airflow_jobs_plugin.run.tokens import Permit, microseconds
 from airflow_jobs_plugin.spec import Job
 from airflow_jobs_plugin.targets.base import Attempt, Grant, Limits, Memory
@@ -17,8 +20,54 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
 
 
+T = TypeVar("T")
+
+
 class Stopped(BaseException):
     """Raised by a signal into whatever is running. Not an Exception, so that nobody on the way swallows it."""
+
+
+class Stopping:
+    """How a task that is stopped from outside learns of it at once, whatever it is doing."""
+
+    def __init__(self, task_id: str) -> None:
+        self._task_id = task_id
+        self._cancel: Callable[[], None] | None = None
+
+    def stop(self) -> None:
+        """Called by a signal handler, in the main thread, between any two instructions."""
+        if self._cancel is None:
+            raise Stopped(f"{self._task_id} was stopped from outside")
+        # Raised into an event loop, it would end whichever callback is running, and nothing else.
+        self._cancel()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """``asyncio.run``. Raises ``Stopped`` when the coroutine has been canceled because of ``stop``."""
+        return asyncio.run(self._stoppable(coroutine))
+
+    async def _stoppable(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        if TYPE_CHECKING:
+            assert task is not None
+        stopped = False
+
+        def cancel() -> None:
+            nonlocal stopped
+            stopped = True
+            task.cancel()
+
+        def stop() -> None:
+            loop.call_soon_threadsafe(cancel)
+
+        self._cancel = stop
+        try:
+            return await coroutine
+        except asyncio.CancelledError:
+            if stopped:
+                raise Stopped(f"{self._task_id} was stopped from outside") from None
+            raise
+        finally:
+            self._cancel = None
 
 
 class Items:

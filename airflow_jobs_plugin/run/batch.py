@@ -17,7 +17,7 @@ from airflow.sdk.exceptions import AirflowRescheduleException
 
 from airflow_jobs_plugin.errors import AttemptError, ItemFailedError
 from airflow_jobs_plugin.run.appending import append_children
-from airflow_jobs_plugin.run.attempts import Items, Stopped, limits
+from airflow_jobs_plugin.run.attempts import Items, Stopping, limits
 from airflow_jobs_plugin.run.batches import Batch, tasks_at_once
 from airflow_jobs_plugin.run.items import PLAN, policy_of
 from airflow_jobs_plugin.run.journal import Ended, outcome_of
@@ -47,7 +47,7 @@ PATIENCE = 60.0
 LOGGED = 100
 
 
-def drive(context: Context, job: Job, batch: Batch) -> None:
+def drive(context: Context, job: Job, batch: Batch, stopping: Stopping) -> None:
     """Bring all items of a batch to their end; returns if all succeeded.
 
     Raises ``ItemFailedError`` if some failed for good, ``AirflowRescheduleException`` to come again later, and
@@ -65,13 +65,7 @@ def drive(context: Context, job: Job, batch: Batch) -> None:
             return await asyncio.get_running_loop().run_in_executor(threads, function, *arguments)
 
         driver = _Driver(context, job, batch, items, made, journal, Lanes(most, batch.number, board, ask), ask)
-        try:
-            come_again = asyncio.run(driver.run())
-        except Stopped:
-            # Not a death: what has ended is kept, and what was in flight is simply called again.
-            journal.flying = set()
-            journal.write()
-            raise
+        come_again = stopping.run(driver.run())
     if come_again is not None:
         raise come_again
     failed = [index for index, ended in journal.standing.ended.items() if not ended.ok]
@@ -108,15 +102,16 @@ class _Driver:
         standing = journal.standing
         self._attempts = {index: attempts for index, (attempts, _) in standing.tried.items()}
         now, wall = time.monotonic(), time.time()
-        self._waiting = [(now + due / 1000 - wall, index) for index, (_, due) in standing.tried.items()]
-        heapq.heapify(self._waiting)
+        self._waiting: list[tuple[float, int]] = []
         self._pending: deque[int] = deque()
         for index in range(batch.first, batch.first + len(items)):
-            if index in standing.ended or index in standing.tried:
+            if index in standing.ended:
                 continue
             if standing.deaths[index] >= MAX_DEATHS:
                 error = AttemptError("worker-lost", f"its worker died {MAX_DEATHS} times while it was called")
                 self._failed(index, self._attempts.get(index, 0) + 1, time.time(), error)
+            elif index in standing.tried:
+                heapq.heappush(self._waiting, (now + standing.tried[index][1] / 1000 - wall, index))
             else:
                 self._pending.append(index)
         # What had ended, and may not have been sent when the worker died, is owed: closing the run sends it.
@@ -125,6 +120,8 @@ class _Driver:
 
     async def run(self) -> BaseException | None:
         """Until nothing is left to do now; returns what to raise if there is something to do later."""
+        # For what waits for the API server: appends, and what items remember.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(min(64, self._lanes.most)))
         async with open_target(self._job.target, limits()) as caller:
             await self._look()
             helpers = [asyncio.create_task(self._ticks()), asyncio.create_task(self._rows())]
@@ -140,6 +137,11 @@ class _Driver:
                     for helper in helpers:
                         if helper.done():
                             helper.result()
+            except asyncio.CancelledError:
+                # Stopped from outside. Not a death: what has ended is kept, and what was in flight is called again.
+                self._journal.flying.clear()
+                self._journal.write()
+                raise
             finally:
                 for task in (*helpers, *self._flying.values()):
                     task.cancel()
@@ -233,9 +235,9 @@ class _Driver:
             await asyncio.sleep(pause)
             pause = min(pause * 2, 10)
         for index, ended, body in kept:
-            self._sender.send(
-                self._item(index), index, outcome_of(index, ended, body, self._made.message(index), sent=False)
-            )
+            if self._sender.wanted:
+                outcome = outcome_of(index, ended, body, self._made.message(index), sent=False)
+                self._sender.send(self._item(index), index, outcome)
 
     async def _finish(self) -> None:
         await self._keep()

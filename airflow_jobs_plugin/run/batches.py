@@ -74,6 +74,11 @@ def cut(count: int, size: int, plan: str) -> list[Batch]:
     return [Batch(n, first, min(size, count - first), plan) for n, first in enumerate(range(0, count, size))]
 
 
+def sizes_of(batches: list[Batch]) -> dict[str, Any]:
+    """The value of the row ``SIZES``."""
+    return {"plan": batches[0].plan, "sizes": [batch.count for batch in batches]}
+
+
 def tasks_at_once(concurrency: int) -> int:
     """How many task instances of a run may be active, to keep that many calls going.
 

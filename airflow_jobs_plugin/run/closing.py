@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_jobs_plugin.run import harvest
+from airflow_jobs_plugin.run.batches import is_batch
 from airflow_jobs_plugin.run.delivering import Closing, RetryLater
-from airflow_jobs_plugin.run.outcomes import ENDED, item_states, read_outcomes
+from airflow_jobs_plugin.run.outcomes import ENDED, all_items, item_states, read_outcomes
 from airflow_jobs_plugin.run.rescheduling import later
 from airflow_jobs_plugin.spec import Job
 
@@ -66,6 +70,16 @@ def close(context: Context, job: Job, items: list[dict[str, Any]] | None) -> Non
     """
     if items is None:
         raise AirflowFailException("The plan failed, so nothing was called; the log of the task 'plan' says why")
+    read: Callable[[], Iterable[dict[str, Any]]]
+    if is_batch(items[0]):
+        asked = harvest.counts(context)
+        if asked["open"]:
+            log.warning("%d items have not ended; closing later", asked["open"])
+            raise later()
+        items = all_items(context, items)
+        read = partial(harvest.outcomes, context)
+        _close(context, job, items, Counts(asked["total"], asked["succeeded"]), read)
+        return
     states = item_states(context)
     if states.get(-1) in ENDED:
         # Ended before it was expanded, by hand or because the run was: no item was or will be called.
@@ -74,7 +88,17 @@ def close(context: Context, job: Job, items: list[dict[str, Any]] | None) -> Non
     if open_items:
         log.warning("%d items have not ended, the first is %d; closing later", len(open_items), open_items[0])
         raise later()
-    counts = Counts(len(items), sum(states[n] == "success" for n in range(len(items))))
+    read = partial(read_outcomes, context, dict(states), len(items))
+    _close(context, job, items, Counts(len(items), sum(states[n] == "success" for n in range(len(items)))), read)
+
+
+def _close(
+    context: Context,
+    job: Job,
+    items: list[dict[str, Any]],
+    counts: Counts,
+    read: Callable[[], Iterable[dict[str, Any]]],
+) -> None:
     status = counts.status(job.configuration.tolerated_failure_percentage)
     log.info("%s: %d items, %d succeeded, %d failed", status, counts.total, counts.succeeded, counts.failed)
 
@@ -86,10 +110,7 @@ def close(context: Context, job: Job, items: list[dict[str, Any]] | None) -> Non
         "delivery": None,
     }
     if job.sink is not None:
-        found = dict(states)
-        closing = Closing(
-            context, job, items, lambda: read_outcomes(context, found, len(items)), status, counts.succeeded
-        )
+        closing = Closing(context, job, items, read, status, counts.succeeded)
         try:
             report["delivery"] = closing.deliver()
         except RetryLater as error:

@@ -56,9 +56,7 @@ class Terms:
     def read(cls, value: dict[str, Any]) -> Terms:
         """From what ``written`` returned."""
         retry = RetryPolicy.model_validate(value["retry"])
-        return cls(
-            retry, value["requestTimeout"], value["maxRuns"], value["revision"], value.get("itemsPerTask", 1)
-        )
+        return cls(retry, value["requestTimeout"], value["maxRuns"], value["revision"], value.get("itemsPerTask", 1))
 
     def written(self) -> dict[str, Any]:
         """The JSON object that ``plan`` leaves for whoever appends."""
@@ -77,8 +75,8 @@ def plan_items(job: Job, conf: dict[str, Any] | None, max_tasks: int, revision: 
     Each item is ``{"api", "parameters", "retry", "requestTimeout"}`` with its *effective* policy (milliseconds)
     and time-out (seconds). Parameters are JSON text: on the way through XCom, Airflow's serialization would change
     objects with keys such as ``__type``, and its channel refuses large integers. A ``revision`` of the definition is
-    noted in each item. Raises ``DefinitionError`` with every fault of the override, or when the list would have more than
-    ``max_tasks`` task instances.
+    noted in each item. Raises ``DefinitionError`` with every fault of the override, or when more than ``max_tasks``
+    task instances would have to run the list.
     """
     items = override_of(job, conf)
     if items is None:

@@ -71,8 +71,10 @@ class Board:
 class Lanes:
     """The lanes of one instance. ``allowed`` is how many calls it may have in flight."""
 
-    def __init__(self, most: int, index: int, board: Board | None, call: Callable[..., Any] = asyncio.to_thread) -> None:
-        self._most = most
+    def __init__(
+        self, most: int, index: int, board: Board | None, call: Callable[..., Any] = asyncio.to_thread
+    ) -> None:
+        self.most = most
         self._index = index
         self._board = board
         self._call = call
@@ -87,22 +89,22 @@ class Lanes:
         """
         if self._board is None:
             return
-        want = min(want, self._most)
+        want = min(want, self.most)
         others = await self._call(self._board.others)
-        wants = {n: self._most if shown is None else shown[1] for n, shown in others.items()}
-        target = shares(self._most, {**wants, self._index: want})[self._index]
+        wants = {n: self.most if shown is None else shown[1] for n, shown in others.items()}
+        target = shares(self.most, {**wants, self._index: want})[self._index]
         if target <= self.allowed:
             # Fewer from this moment on. What is in flight still counts until it has landed.
             self.allowed = target
-            await self._show(max(target, min(flying(), self._most)), want)
+            await self._show(max(target, min(flying(), self.most)), want)
             return
-        free = self._most - _claimed(others)
+        free = self.most - _claimed(others)
         raised = min(target, max(free, self.allowed))
         await self._show(max(raised, flying()), want)
         if raised <= self.allowed:
             return
         claimed = _claimed(await self._call(self._board.others))
-        if claimed + raised <= self._most:
+        if claimed + raised <= self.most:
             self.allowed = raised
         else:
             # Somebody was as fast. What was had before is still fine, since they saw it claimed.

@@ -14,7 +14,9 @@ KEY = "attempt"
 class ItemMemory:
     """The ``Memory`` of one item. Clearing the item forgets: what a person asks for anew begins anew."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, index: int | None = None) -> None:
+        """``index`` tells items apart that share a task instance."""
+        self._key = KEY if index is None else f"{KEY}-{index}"
         self._store: Any = context["task_state_store"]
         # Clearing raises it, and nothing else does.
         self._life = context["ti"].max_tries
@@ -26,11 +28,11 @@ class ItemMemory:
     async def remember(self, value: dict[str, Any] | None) -> None:
         """Keep a small JSON object, or nothing. It is kept when this returns."""
         if value is None:
-            await asyncio.to_thread(self._store.delete, KEY)
+            await asyncio.to_thread(self._store.delete, self._key)
         else:
-            await asyncio.to_thread(self._store.set, KEY, {"life": self._life, "value": value})
+            await asyncio.to_thread(self._store.set, self._key, {"life": self._life, "value": value})
 
     def now(self) -> dict[str, Any] | None:
         """``recall`` for those who are not asynchronous."""
-        kept = self._store.get(KEY)
+        kept = self._store.get(self._key)
         return kept["value"] if isinstance(kept, dict) and kept.get("life") == self._life else None

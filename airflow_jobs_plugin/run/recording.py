@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ class Journal:
         self._row.lost = sorted(self.standing.flying - self.standing.ended.keys())
         self.standing.deaths.update(self._row.lost)
         self.standing.flying.clear()
+        self._lock = threading.Lock()
         self._bodies: list[str] = []
         self._size = 0
         self._writing: tuple[Row, list[str]] | None = None
@@ -88,6 +90,10 @@ class Journal:
 
         Raises what the store raises; what was not kept is then kept the next time.
         """
+        with self._lock:
+            return self._write()
+
+    def _write(self) -> list[tuple[int, Ended, str]]:
         if self._writing is None:
             row, bodies = self._row, self._bodies
             flying = self.flying
@@ -115,6 +121,17 @@ class Journal:
         self._store.set(key, value, retention=self._forever)
 
 
+def unrecordable() -> str | None:
+    """Why the task state store cannot keep what a batch comes to, as it is configured here; None if it can."""
+    from airflow.configuration import conf
+
+    if conf.getboolean("state_store", "clear_on_success", fallback=False):
+        return "with [state_store] clear_on_success results would be lost; switch it off, or use itemsPerTask 1"
+    if conf.get("workers", "state_store_backend", fallback=""):
+        return "with a [workers] state_store_backend the server cannot read progress and results; use itemsPerTask 1"
+    return None
+
+
 def error_body(code: str, message: str) -> str:
     """The body of an item that has failed."""
     # Databases do not take NUL characters and halves of surrogate pairs; an API or a function may well send them.
@@ -122,4 +139,4 @@ def error_body(code: str, message: str) -> str:
     return json.dumps({"error": code, "message": clean})
 
 
-__all__ = ["ROW_SECONDS", "Journal", "Standing", "error_body"]
+__all__ = ["ROW_SECONDS", "Journal", "Standing", "error_body", "unrecordable"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
 
 from airflow_jobs_plugin.errors import AttemptError
+from airflow_jobs_plugin.run.batches import is_batch
 from airflow_jobs_plugin.run.items import policy_of
 from airflow_jobs_plugin.spec.retry import MAX_ATTEMPTS
 
@@ -20,6 +22,8 @@ log = logging.getLogger(__name__)
 #: an item has is its own affair, also for items of a trigger's override, which nobody knew when the DAG was
 #: built; so the ceiling is what a policy may ask for at most, and the items' own policies decide below it.
 RETRIES = MAX_ATTEMPTS - 1
+#: How often a batch is begun at most, and what it waits before it comes again.
+MAX_BATCH_TRIES, BATCH_RETRY_DELAY = 100, timedelta(seconds=2)
 
 
 def attempt_number(try_number: int, max_tries: int) -> int:
@@ -35,6 +39,15 @@ def lives(max_tries: int) -> int:
     return max(0, max_tries - RETRIES)
 
 
+def _of_batch(exception: BaseException, tries: int) -> RetryDecision:
+    """A batch comes again whatever kept it from going on; how its items fare is their own affair."""
+    if isinstance(exception, AttemptError) and not exception.retriable:
+        return RetryDecision.fail("items have failed")
+    if tries >= MAX_BATCH_TRIES:
+        return RetryDecision.fail(f"the batch was begun {tries} times and is not at its end")
+    return RetryDecision.retry(BATCH_RETRY_DELAY, "what was recorded stays, the rest is called")
+
+
 class ItemRetryPolicy(RetryPolicy):
     """Exact waits and the item's own number of attempts. Needs an unmapped task with ``item``."""
 
@@ -44,6 +57,8 @@ class ItemRetryPolicy(RetryPolicy):
         # Airflow falls back to up to RETRIES immediate retries if this raises: nothing may escape.
         try:
             task: Any = context["task"]  # type: ignore[index]
+            if is_batch(task.item):
+                return _of_batch(exception, attempt_number(try_number, max_tries))
             policy = policy_of(task.item)
             attempt = attempt_number(try_number, max_tries)
             if isinstance(exception, AttemptError) and not exception.retriable:

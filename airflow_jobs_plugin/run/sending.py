@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from airflow_jobs_plugin.run.delivering import send_item
+from airflow_jobs_plugin.run.one_by_one import send_item
 from airflow_jobs_plugin.spec import Job
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Sender:
 
     def __init__(self, context: Context, job: Job, sent: Callable[[int], None]) -> None:
         self._context, self._job, self._sent = context, job, sent
-        self._wanted = job.sink is not None and job.sink.delivery == "payload"
+        self.wanted = job.sink is not None and job.sink.delivery == "payload"
         self._threads: ThreadPoolExecutor | None = None
         self._flying: set[asyncio.Future[None]] = set()
         self._failures = 0
@@ -41,7 +41,7 @@ class Sender:
 
     def send(self, item: dict[str, Any], index: int, outcome: dict[str, Any]) -> None:
         """Begin to deliver an item's outcome."""
-        if not self._wanted or time.monotonic() < self._resting_until:
+        if not self.wanted or time.monotonic() < self._resting_until:
             return
         task = asyncio.ensure_future(self._send(item, index, outcome))
         self._flying.add(task)
@@ -51,9 +51,7 @@ class Sender:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(LANES, "deliveries")
         loop = asyncio.get_running_loop()
-        arrived = await loop.run_in_executor(
-            self._threads, send_item, self._context, self._job, item, index, outcome
-        )
+        arrived = await loop.run_in_executor(self._threads, send_item, self._context, self._job, item, outcome)
         if arrived is None:
             return  # not one that the sink wants
         if arrived:
