@@ -30,16 +30,14 @@ def shares(most: int, wants: dict[int, int]) -> dict[int, int]:
     """Lanes for each of those who want some: as even as can be, nobody more than wanted, the rest to the first ones."""
     given = dict.fromkeys(wants, 0)
     left = most
-    open_ = sorted(n for n, want in wants.items() if want > 0)
-    while left and open_:
-        each, extra = divmod(left, len(open_))
-        for place, n in enumerate(open_):
-            more = min(wants[n] - given[n], each + (place < extra))
+    hungry = sorted(n for n, want in wants.items() if want > 0)
+    while left and hungry:
+        each = left // len(hungry)
+        for n in hungry if each else hungry[:left]:
+            more = min(wants[n] - given[n], max(each, 1))
             given[n] += more
             left -= more
-        if not each and not extra:
-            break
-        open_ = [n for n in open_ if given[n] < wants[n]]
+        hungry = [n for n in hungry if given[n] < wants[n]] if each else []
     return given
 
 

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_jobs_plugin.run.batches import tasks_at_once
+from airflow_jobs_plugin.run.lanes import Lanes, shares
+
+
+@given(st.integers(1, 60), st.dictionaries(st.integers(0, 9), st.integers(0, 80), min_size=1))
+def test_shares_are_fair_and_leave_nothing_unused(most: int, wants: dict[int, int]) -> None:
+    given_ = shares(most, wants)
+    assert sum(given_.values()) == min(most, sum(wants.values()))
+    for n, got in given_.items():
+        assert 0 <= got <= wants[n]
+        # Nobody who wants more has less than another one, but for the one lane that cannot be divided.
+        if got < wants[n]:
+            assert all(got >= other - 1 for other in given_.values())
+
+
+def test_one_who_wants_little_leaves_the_rest_to_others() -> None:
+    assert shares(10, {0: 2, 1: 50}) == {0: 2, 1: 8}
+    assert shares(10, {4: 50, 7: 50, 9: 50}) == {4: 4, 7: 3, 9: 3}
+    assert shares(1, {2: 5, 3: 5}) == {2: 1, 3: 0}
+    assert shares(3, {2: 0, 3: 0}) == {2: 0, 3: 0}
+
+
+@pytest.mark.parametrize(("lanes", "tasks"), [(1, 1), (2, 2), (50, 2), (64, 2), (200, 4), (1000, 16)])
+def test_two_tasks_at_least_so_that_one_can_start_while_another_ends(lanes: int, tasks: int) -> None:
+    assert tasks_at_once(lanes) == tasks
+
+
+class World:
+    """The instances of a run as Airflow shows them to each other."""
+
+    def __init__(self) -> None:
+        self.running: set[int] = set()
+        self.shown: dict[int, tuple[int, int]] = {}
+
+
+class OneBoard:
+    def __init__(self, world: World, index: int) -> None:
+        self._world, self._index = world, index
+
+    def others(self) -> dict[int, tuple[int, int] | None]:
+        world = self._world
+        return {n: world.shown.get(n) for n in world.running if n != self._index}
+
+    def show(self, claim: int, want: int) -> None:
+        self._world.shown[self._index] = (claim, want)
+
+
+class Instance:
+    """One that drives a batch: every call takes a while, and it may end, or die with calls in flight."""
+
+    def __init__(self, world: World, index: int, most: int, items: int, chance: random.Random) -> None:
+        self.world, self.index, self.chance = world, index, chance
+        self.left, self.flying = items, 0
+        self.lanes = Lanes(most, index, OneBoard(world, index), self._slowly)  # type: ignore[arg-type]
+        self.done = False
+
+    async def _slowly(self, function: Any, *arguments: Any) -> Any:
+        # Requests take a while before they are done and after that, so that everything may race.
+        await asyncio.sleep(self.chance.uniform(0, 0.004))
+        found = function(*arguments)
+        await asyncio.sleep(self.chance.uniform(0, 0.004))
+        return found
+
+    async def run(self) -> None:
+        await asyncio.sleep(self.chance.uniform(0, 0.1))
+        self.world.running.add(self.index)
+        ticking = asyncio.create_task(self._tick())
+        while self.left or self.flying:
+            while self.left and self.flying < self.lanes.allowed:
+                self.left -= 1
+                self.flying += 1
+                asyncio.get_running_loop().call_later(self.chance.uniform(0.001, 0.02), self._land)
+            await asyncio.sleep(0.001)
+        ticking.cancel()
+        self.world.running.discard(self.index)
+        self.done = True
+
+    def _land(self) -> None:
+        self.flying -= 1
+
+    async def _tick(self) -> None:
+        while True:
+            await self.lanes.settle(self.left + self.flying, lambda: self.flying)
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_together_never_more_than_allowed_and_no_lane_idle_for_long(seed: int) -> None:
+    chance = random.Random(seed)
+    most = chance.choice((1, 2, 5, 16, 50))
+    world = World()
+    count = chance.randint(2, 6)
+    instances = [Instance(world, n, most, chance.randint(20, 400), chance) for n in range(count)]
+    worst, used, looks = 0, 0, 0
+
+    async def watch() -> None:
+        nonlocal worst, used, looks
+        while not all(one.done for one in instances):
+            flying = sum(one.flying for one in instances)
+            worst = max(worst, flying)
+            waiting = sum(one.left for one in instances if one.index in world.running)
+            if waiting > most:
+                used += flying
+                looks += 1
+            await asyncio.sleep(0.002)
+
+    async def play() -> None:
+        await asyncio.wait_for(asyncio.gather(watch(), *(one.run() for one in instances)), 60)
+
+    asyncio.run(play())
+    assert worst <= most
+    if looks > 50 and most > 1:
+        assert used / looks > 0.4 * most, "lanes stood idle while there was work"
