@@ -65,6 +65,8 @@ class Closing:
             "message": asked.get("message") or message_of_run(ti.dag_id, ti.run_id, clear_number),
             "sent": asked.get("sent", ""),
             "begin": asked.get("begin", 0),
+            "refused": "",
+            "why": None,
             "again": bool(asked.get("again")),
         })  # fmt: skip
         if notes["done"]:
@@ -107,7 +109,9 @@ class Closing:
         found = OneByOne(self.job.sink, sink, facts, self.items, notes).send(self.read)
         counts = {"payloads": found.total, "delivered": found.total - found.owed}
         if found.error is not None:
-            told = f"{found.owed} of {found.total} results were not delivered: {found.error}"
+            if found.refused:
+                counts["refused"] = found.refused
+            told = f"{found.owed} of {found.total} results were not delivered: {found.told}"
             return self._failed(sink, notes, found.error, told, **counts)
         log.info("%d results were delivered to %s, one by one", found.total, sink.destination())
         return {"status": "delivered", "to": sink.destination(), **counts, "tries": notes["failures"] + 1}

@@ -72,12 +72,12 @@ class Destinations:
         except ValueError:
             host, port = "", None
         if not host:
-            raise DeliveryError("the destination is no URL", retriable=False)
+            raise DeliveryError("the destination is no URL", for_all=True)
         patterns = settings.words("sink_hosts")
         if patterns and not any(_matches(name, pattern) for name in _spellings(host) for pattern in patterns):
             raise DeliveryError(
                 f"the host {host!r} is none that [jobs] sink_hosts allows; a pattern for it has to be added there",
-                retriable=False,
+                for_all=True,
             )
         return host, port or _PORTS.get(parts.scheme.lower(), 443)
 
@@ -85,7 +85,7 @@ class Destinations:
         rule = settings.text("sink_private_addresses").lower()
         if rule not in ("files", "all", "none"):
             raise DeliveryError(
-                f"[jobs] sink_private_addresses is {rule!r}; it should be 'files', 'all' or 'none'", retriable=False
+                f"[jobs] sink_private_addresses is {rule!r}; it should be 'files', 'all' or 'none'", for_all=True
             )
         return rule == "all" or (rule == "files" and self.source == "CODE")
 
@@ -94,7 +94,7 @@ class Destinations:
         return DeliveryError(
             f"the host {host!r} is not on the public network, where [jobs] sink_private_addresses does not let this "
             f"job deliver; {allow}",
-            retriable=False,
+            for_all=True,
         )
 
 
