@@ -17,7 +17,7 @@ from airflow_jobs_plugin.run.notes import REDELIVER, memory_key
 
 
 def redeliver(session: Session, job_id: str, run_id: str) -> None:
-    """Have a run close again, with the sink as the job has it now.
+    """Have a run close again, with the sink as the job has it now and everything else as it was.
 
     What had failed goes out under the id that it had, so that a receiver that got it after all can tell; of a run that
     delivers item by item, only what is still owed. What had been delivered goes out as a new message.
@@ -57,7 +57,12 @@ def redeliver(session: Session, job_id: str, run_id: str) -> None:
     run._state = DagRunState.RUNNING
     run.end_date = run.last_scheduling_decision = None
     delivered = (before.get("done") or {}).get("status") == "delivered"
-    asked: dict[str, Any] = {"clearNumber": run.clear_number, "again": delivered or bool(before.get("again"))}
+    asked: dict[str, Any] = {
+        "clearNumber": run.clear_number,
+        "again": delivered or bool(before.get("again")),
+        # Items do not run again, so the judgement stands, whatever the definition tolerates by now.
+        "status": view.report.get("status"),
+    }
     if not delivered:
         asked |= {"message": before.get("message"), "sent": before.get("sent", ""), "begin": before.get("begin", 0)}
     row = _row(session, run, REDELIVER)

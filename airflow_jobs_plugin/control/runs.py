@@ -66,6 +66,8 @@ class RunView:
     """``{"by", "at", "why"}`` of a run that was terminated."""
     delivery: dict[str, Any] | None
     """What became of the delivery, as the sink reported it."""
+    report: dict[str, Any]
+    """The whole report of the closing task; empty where there is none (yet)."""
     version: Any
     """Of the DAG, when the run was created."""
 
@@ -249,6 +251,7 @@ def _view(row: Any) -> RunView:
         triggered_by=row.triggering_user_name,
         terminated=terminated,
         delivery=_delivery(row.state, report),
+        report=report,
         version=row.created_dag_version_id,
     )
 
