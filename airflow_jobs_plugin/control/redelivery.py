@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from airflow_jobs_plugin.control.jobs import get_job
-from airflow_jobs_plugin.control.runs import get_run
+from airflow_jobs_plugin.control.runs import RunView, get_run
 from airflow_jobs_plugin.errors import ConflictError
 from airflow_jobs_plugin.run.items import SINK
 from airflow_jobs_plugin.run.notes import REDELIVER, memory_key
@@ -50,7 +50,7 @@ def redeliver(session: Session, job_id: str, run_id: str) -> None:
         .where(TaskInstance.dag_id == job_id, TaskInstance.run_id == run_id, TaskInstance.task_id == SINK)
         .with_for_update(of=TaskInstance)
     ).all()
-    before = json.loads(_row(session, run, memory_key(run.clear_number)).value or "{}")
+    before = _noted(session, run) or _told(view)
     clear_task_instances(list(closing), session, dag_run_state=False)
     # Clearing by hand counts; the run's start stays what it was, since none of its items runs again.
     run.clear_number += 1
@@ -66,9 +66,22 @@ def redeliver(session: Session, job_id: str, run_id: str) -> None:
     if not delivered:
         asked |= {"message": before.get("message"), "sent": before.get("sent", ""), "begin": before.get("begin", 0)}
     row = _row(session, run, REDELIVER)
-    row.value, row.updated_at = json.dumps(asked), datetime.now(UTC)
+    row.value, row.updated_at, row.expires_at = json.dumps(asked), datetime.now(UTC), None
     session.add(row)
     session.flush()
+
+
+def _noted(session: Session, run: Any) -> dict[str, Any]:
+    """What the last closing remembers; of one that never began, what it was asked to do."""
+    found: dict[str, Any] = json.loads(_row(session, run, memory_key(run.clear_number)).value or "{}")
+    asked: dict[str, Any] = {} if found else json.loads(_row(session, run, REDELIVER).value or "{}")
+    return asked if asked.get("clearNumber") == run.clear_number else found
+
+
+def _told(view: RunView) -> dict[str, Any]:
+    """What there is to know where Airflow forgets: it does of tasks that succeed, with ``[state_store]
+    clear_on_success``, and did of all after a month while notes were kept for its default time."""
+    return {"done": view.delivery, "message": (view.delivery or {}).get("id")}
 
 
 def _row(session: Session, run: Any, key: str) -> Any:

@@ -127,6 +127,8 @@ class Closing:
             "message": told,
             "statusCode": error.status_code,
             "tries": notes["failures"],
+            # Under which it goes out when it is delivered anew, should the notes be lost.
+            "id": notes["message"],
             **more,
         }
         if pause is not None:

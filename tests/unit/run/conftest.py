@@ -33,12 +33,13 @@ class Store:
 
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
+        self.retentions: dict[str, Any] = {}
 
     def get(self, key: str) -> Any:
         return json.loads(self.values[key]) if key in self.values else None
 
-    def set(self, key: str, value: Any) -> None:
-        self.values[key] = json.dumps(value)
+    def set(self, key: str, value: Any, *, retention: Any = None) -> None:
+        self.values[key], self.retentions[key] = json.dumps(value), retention
 
 
 class Run:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from airflow.sdk import NEVER_EXPIRE
 from standardwebhooks import Webhook
 
 from airflow_jobs_plugin.demo.receiver import WebhookReceiver
@@ -73,6 +74,13 @@ def test_a_receiver_that_hangs_up_and_comes_back_gets_the_whole(inbox: WebhookRe
         (body,) = server.accepted
         assert [entry["apiInfo"]["parameters"]["n"] for entry in body["results"]] == [0, 1, 2, 3]
         assert len({request.headers["webhook-id"] for request in server.ledger.all()}) == 1
+
+
+def test_what_was_sent_under_which_id_is_never_forgotten(inbox: WebhookReceiver) -> None:
+    run = Run(inbox)
+    inbox.script([410])
+    assert run.close()["id"] == ids(inbox)[0], "also told to whoever looks at the run"
+    assert run.store.retentions["delivery-0"] is NEVER_EXPIRE
 
 
 def test_a_wish_of_the_receiver_is_heard(inbox: WebhookReceiver) -> None:
