@@ -51,6 +51,8 @@ def redeliver(session: Session, job_id: str, run_id: str) -> None:
         .with_for_update(of=TaskInstance)
     ).all()
     before = _noted(session, run) or _told(view)
+    # As it goes back to, should somebody end the redelivery.
+    judged = {"state": run.state, "endDate": run.end_date and run.end_date.isoformat(), "report": view.report}
     clear_task_instances(list(closing), session, dag_run_state=False)
     # Clearing by hand counts; the run's start stays what it was, since none of its items runs again.
     run.clear_number += 1
@@ -62,6 +64,7 @@ def redeliver(session: Session, job_id: str, run_id: str) -> None:
         "again": delivered or bool(before.get("again")),
         # Items do not run again, so the judgement stands, whatever the definition tolerates by now.
         "status": view.report.get("status"),
+        "judged": judged,
     }
     if not delivered:
         asked |= {"message": before.get("message"), "sent": before.get("sent", ""), "begin": before.get("begin", 0)}
@@ -69,6 +72,29 @@ def redeliver(session: Session, job_id: str, run_id: str) -> None:
     row.value, row.updated_at, row.expires_at = json.dumps(asked), datetime.now(UTC), None
     session.add(row)
     session.flush()
+
+
+def under_way(session: Session, run: Any) -> dict[str, Any] | None:
+    """What a run that is closing anew was judged before; None if it closes for the first time, or not at all."""
+    asked: dict[str, Any] = json.loads(_row(session, run, REDELIVER).value or "{}")
+    return asked.get("judged") if asked.get("clearNumber") == run.clear_number else None
+
+
+def give_up(session: Session, run: Any, judged: dict[str, Any]) -> None:
+    """Have a run be what it was judged before its redelivery, once its tasks have ended.
+
+    What the redelivery has sent stays noted, and the next one goes on from there.
+    """
+    from airflow.models.xcom import XComModel
+    from airflow.utils.state import DagRunState
+
+    run.set_state(DagRunState(judged["state"]))
+    if judged["endDate"]:
+        run.end_date = datetime.fromisoformat(judged["endDate"])
+    if judged["report"]:
+        XComModel.set(
+            "return_value", judged["report"], dag_id=run.dag_id, task_id=SINK, run_id=run.run_id, session=session
+        )
 
 
 def _noted(session: Session, run: Any) -> dict[str, Any]:

@@ -259,7 +259,12 @@ def _view(row: Any) -> RunView:
 def _delivery(state: str, report: dict[str, Any]) -> dict[str, Any] | None:
     """Of a run that has ended; or of one whose delivery has failed so far and is tried again."""
     found: dict[str, Any] | None = report.get("delivery")
-    return found if state in ("success", "failed") or (found or {}).get("status") == "retrying" else None
+    retrying = found is not None and found.get("status") == "retrying"
+    if found is None or state not in ("success", "failed"):
+        return found if retrying else None
+    # Somebody ended it while it waited for its next try.
+    ended = {name: value for name, value in found.items() if name != "nextTry"}
+    return {**ended, "status": "failed"} if retrying else found
 
 
 def _counts(row: Any) -> ItemCounts:

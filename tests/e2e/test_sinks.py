@@ -244,6 +244,39 @@ def test_an_item_by_item_redelivery_that_failed_goes_on_under_its_own_ids(
     assert len(api.calls("once-more")) == 3
 
 
+def test_ending_a_redelivery_leaves_the_run_as_it_was_judged(
+    rest: httpx.Client, airflow: AirflowStack, api: Api, inbox: WebhookReceiver
+) -> None:
+    inbox.script([410] + [503] * 9)
+    create(rest, "given-up", payload=echoes(2), sink=hook(inbox))
+    run_id = trigger(rest, "given-up")
+    judged = wait_for(airflow, rest, "given-up", run_id, "FAILURE")
+    for round in range(2):
+        rest.post(f"/jobs/given-up/runs/{run_id}/redeliver").raise_for_status()
+        if round == 0:
+            # Once while it waits for its next try, once as soon as it was asked for.
+            retrying = lambda: (run_of(rest, "given-up", run_id)["delivery"] or {}).get("status") == "retrying"  # noqa: E731
+            airflow.client.wait_until("a failed try", retrying, 60)
+        told = rest.post(f"/jobs/given-up/runs/{run_id}/terminate", json={"reason": "wrong receiver"}).json()
+        assert told == {"message": "The redelivery was ended; the run is what it was before"}
+        run = run_of(rest, "given-up", run_id)
+        assert (run["status"], run["delivery"], run["error"]) == ("FAILURE", judged["delivery"], judged["error"])
+        assert (run["start_time"], run["end_time"]) == (judged["start_time"], judged["end_time"])
+    inbox.script([])
+    rest.post(f"/jobs/given-up/runs/{run_id}/redeliver").raise_for_status()
+    wait_for(airflow, rest, "given-up", run_id, "SUCCESS")
+    assert len(set(ids(inbox))) == 1, "it still is the message that had failed"
+    # Of a run that was good, too.
+    inbox.script([503] * 9)
+    rest.post(f"/jobs/given-up/runs/{run_id}/redeliver").raise_for_status()
+    before = len(inbox.ledger)
+    airflow.client.wait_until("another try", lambda: len(inbox.ledger) > before, 60)
+    rest.post(f"/jobs/given-up/runs/{run_id}/terminate")
+    run = run_of(rest, "given-up", run_id)
+    assert (run["status"], run["delivery"]["status"]) == ("SUCCESS", "delivered")
+    assert len(api.calls("given-up")) == 2
+
+
 def test_a_redelivery_that_cannot_be_is_refused(
     rest: httpx.Client, airflow: AirflowStack, api: Api, inbox: WebhookReceiver
 ) -> None:
