@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_jobs_plugin.errors import DeliveryError
+from airflow_jobs_plugin.errors import ConfigurationError, DeliveryError
 from airflow_jobs_plugin.run.messages import body_of, facts_of, message_of_run, wanted
 from airflow_jobs_plugin.run.notes import Notes, asked_again, memory_key
 from airflow_jobs_plugin.run.one_by_one import OneByOne
 from airflow_jobs_plugin.sinks import sink_for
 from airflow_jobs_plugin.sinks.base import CONTENT_TYPES, Delivery, DeliverySink
 from airflow_jobs_plugin.sinks.bodies import RunFacts, run_body, run_lines, run_names
-from airflow_jobs_plugin.spec import Job
+from airflow_jobs_plugin.spec import Job, Sink
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
@@ -74,11 +74,17 @@ class Closing:
             return done
         notes.keep()
         facts = facts_of(self.context, self.status, notes["since"], len(self.items), self.succeeded)
-        sink = sink_for(self.job.sink, self.context["dag"].stored.source)  # type: ignore[attr-defined]
-        if self.job.sink.delivery == "payload":
-            done = self._each(sink, facts, notes)
+        try:
+            sink = sink_for(self.job.sink, self.context["dag"].stored.source)  # type: ignore[attr-defined]
+        except ConfigurationError as error:
+            # Somebody has to do something first, and then has the results delivered anew.
+            log.error("The results cannot be delivered: %s", error)
+            done = _unmade(self.job.sink, notes, error)
         else:
-            done = self._whole(sink, facts, notes)
+            if self.job.sink.delivery == "payload":
+                done = self._each(sink, facts, notes)
+            else:
+                done = self._whole(sink, facts, notes)
         notes["done"] = done
         notes.keep_at_all_costs()
         return done
@@ -95,7 +101,7 @@ class Closing:
             except DeliveryError as error:
                 return self._failed(sink, notes, error, str(error))
         log.info("Delivered %d bytes to %s", size, sink.destination())
-        return {"status": "delivered", **receipt, "bytes": size, "tries": notes["failures"] + 1}
+        return {**receipt, "status": "delivered", "bytes": size, "tries": notes["failures"] + 1}
 
     def _bodies(self, facts: RunFacts) -> Iterator[dict[str, Any]]:
         for outcome in self.read():
@@ -135,6 +141,18 @@ class Closing:
             notes.keep()
             raise RetryLater(report, pause) from None
         return report
+
+
+def _unmade(spec: Sink, notes: Notes, error: ConfigurationError) -> dict[str, Any]:
+    """What to report of a delivery for which there is no sink."""
+    return {
+        "status": "failed",
+        "to": f"a sink of the type {spec.type!r}",
+        "message": str(error),
+        "statusCode": None,
+        "tries": notes["failures"] + 1,
+        "id": notes["message"],
+    }
 
 
 __all__ = ["Closing", "RetryLater"]
