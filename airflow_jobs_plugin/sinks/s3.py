@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from airflow_jobs_plugin.errors import DeliveryError
 from airflow_jobs_plugin.sinks.base import Delivery, Format, Window, one_line
 from airflow_jobs_plugin.sinks.destinations import Destinations, environment_proxy
+from airflow_jobs_plugin.sinks.identity import refused_connection, refused_identity
 from airflow_jobs_plugin.spec import S3Sink
 from airflow_jobs_plugin.spec.keys import fill
 from airflow_jobs_plugin.spec.secrets import Redactor
@@ -87,6 +88,8 @@ class S3:
             to = f"s3://{self._spec.bucket}/{fill(self._spec.key_template, delivery.names)}"
         except ValueError as error:
             raise DeliveryError(str(error), retriable=False) from None
+        if refused := refused_identity(self._spec, self._destinations.source):
+            raise DeliveryError(f"the sink {refused}", for_all=True)
         secrets = [self._spec.access_key_id, self._spec.secret_access_key]
         making = True
         try:
@@ -119,6 +122,10 @@ class S3:
         try:
             hook = S3Hook(aws_conn_id=self._spec.conn_id, region_name=self._spec.region)
             connection = self._connection(hook)
+            if refused := refused_connection(
+                self._spec, self._destinations.source, has_credentials=_has_credentials(connection)
+            ):
+                raise DeliveryError(f"the sink {refused}", for_all=True)
             secrets += [connection.aws_access_key_id, connection.aws_secret_access_key, connection.aws_session_token]
             given = connection.get_service_endpoint_url("s3")
             if given is not None:
@@ -202,6 +209,10 @@ class S3:
                 address = next((a for a in addresses if ":" not in a), f"[{addresses[0]}]")
                 request.headers["Host"] = parts.netloc
                 request.url = parts._replace(netloc=address + (f":{parts.port}" if parts.port else "")).geturl()
+
+
+def _has_credentials(connection: AwsConnectionWrapper) -> bool:
+    return bool(connection.aws_access_key_id or connection.profile_name or connection.role_arn)
 
 
 class _LeftOpen:
