@@ -59,13 +59,22 @@ def check_own_headers(headers: dict[str, str]) -> dict[str, str]:
     return headers
 
 
+def _is_name(host: str) -> bool:
+    """Whether HTTP clients find a host of that name thinkable. May raise ``UnicodeError`` instead of saying no."""
+    if host.isascii():
+        return bool(host.encode("idna"))
+    import idna
+
+    return bool(idna.encode(host.lower()))
+
+
 def check_http_url(url: str) -> str:
     """Return the URL if it is an absolute http(s) one; else raise ``ValueError``."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
         # What cannot be a name on the network would only fail when the results are to be delivered.
-        usable = parts.scheme in ("http", "https") and bool(host.encode("idna")) and parts.port != 0
+        usable = parts.scheme in ("http", "https") and _is_name(host) and parts.port != 0
     except ValueError:  # a UnicodeError is one
         usable = False
     if not usable or any(ord(c) <= 32 or ord(c) == 127 for c in url):
