@@ -126,8 +126,8 @@ def stream_outcomes(me: Me, job_id: JobId, run_id: RunId) -> StreamingResponse:
 
     def lines() -> Iterator[str]:
         with reading() as session:
-            for outcome in items.outcomes(session, job_id, run_id):
-                yield json.dumps(outcome) + "\n"
+            for brought in items.outcomes(session, job_id, run_id):
+                yield json.dumps(brought) + "\n"
         yield "\n"
 
     return StreamingResponse(lines(), media_type="application/x-ndjson")

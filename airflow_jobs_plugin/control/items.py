@@ -16,6 +16,7 @@ from airflow_jobs_plugin.control.runs import ITEM_STATES, KINDS, RunView, get_ru
 from airflow_jobs_plugin.errors import NotFoundError
 from airflow_jobs_plugin.run.batches import is_batch
 from airflow_jobs_plugin.run.items import item_id, parameters_of, policy_of
+from airflow_jobs_plugin.run.outcomes import Brought
 from airflow_jobs_plugin.sinks.bodies import RunFacts, item_body
 from airflow_jobs_plugin.spec import masked
 
@@ -93,10 +94,11 @@ def get_item(session: Session, job_id: str, run_id: str, index: int) -> ItemView
     return _with(view, dict(found.outcomes([index])).get(index))
 
 
-def outcomes(session: Session, job_id: str, run_id: str) -> Iterator[dict[str, Any]]:
-    """The outcome of every item that has ended, in index order. Raises ``NotFoundError``."""
+def outcomes(session: Session, job_id: str, run_id: str) -> Iterator[Brought]:
+    """Every item that has ended, as the plan wrote it, and its outcome, in index order. Raises ``NotFoundError``."""
     found = _rows(session, job_id, run_id)
-    yield from (outcome for _, outcome in found.outcomes(list(range(len(found.items)))))
+    for index, outcome in found.outcomes(list(range(len(found.items)))):
+        yield found.items[index], outcome
 
 
 def results(

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from fractions import Fraction
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
@@ -16,7 +14,6 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_jobs_plugin.run import harvest
 from airflow_jobs_plugin.run.batches import is_batch
 from airflow_jobs_plugin.run.delivering import Closing, RetryLater
-from airflow_jobs_plugin.run.outcomes import ENDED, all_items, item_states, read_outcomes
 from airflow_jobs_plugin.run.rescheduling import later
 from airflow_jobs_plugin.spec import Job
 
@@ -62,44 +59,23 @@ class ClosingRetryPolicy(RetryPolicy):
         return RetryDecision.default()
 
 
-def close(context: Context, job: Job, items: list[dict[str, Any]] | None) -> None:
+def close(context: Context, job: Job, items: list[dict[str, Any]] | None, judged: str | None = None) -> None:
     """Judge, deliver and report; returns if the run succeeded.
+
+    :param judged: how the run was judged before, when its results are delivered anew: the definition that it went by
+        may not be kept any more
 
     Raises ``AirflowFailException`` if it did not, ``AirflowRescheduleException`` if an item is still under way,
     and a retried ``DeliveryError`` while the sink's window is open.
     """
     if items is None:
         raise AirflowFailException("The plan failed, so nothing was called; the log of the task 'plan' says why")
-    read: Callable[[], Iterable[dict[str, Any]]]
-    if is_batch(items[0]):
-        asked = harvest.counts(context)
-        if asked["open"]:
-            log.warning("%d items have not ended; closing later", asked["open"])
-            raise later()
-        items = all_items(context, items)
-        read = partial(harvest.outcomes, context)
-        _close(context, job, items, Counts(asked["total"], asked["succeeded"]), read)
-        return
-    states = item_states(context)
-    if states.get(-1) in ENDED:
-        # Ended before it was expanded, by hand or because the run was: no item was or will be called.
-        states = dict.fromkeys(range(len(items)), states[-1])
-    open_items = [n for n in range(len(items)) if states.get(n) not in ENDED]
-    if open_items:
-        log.warning("%d items have not ended, the first is %d; closing later", len(open_items), open_items[0])
+    brought = harvest.of_batches(context) if is_batch(items[0]) else harvest.of_instances(context, items)
+    if brought.open:
+        log.warning("%d items have not ended; closing later", brought.open)
         raise later()
-    read = partial(read_outcomes, context, dict(states), len(items))
-    _close(context, job, items, Counts(len(items), sum(states[n] == "success" for n in range(len(items)))), read)
-
-
-def _close(
-    context: Context,
-    job: Job,
-    items: list[dict[str, Any]],
-    counts: Counts,
-    read: Callable[[], Iterable[dict[str, Any]]],
-) -> None:
-    status = counts.status(job.configuration.tolerated_failure_percentage)
+    counts = Counts(brought.total, brought.succeeded)
+    status = judged or counts.status(job.configuration.tolerated_failure_percentage)
     log.info("%s: %d items, %d succeeded, %d failed", status, counts.total, counts.succeeded, counts.failed)
 
     report: dict[str, Any] = {
@@ -110,7 +86,7 @@ def _close(
         "delivery": None,
     }
     if job.sink is not None:
-        closing = Closing(context, job, items, read, status, counts.succeeded)
+        closing = Closing(context, job, counts.total, brought.read, status, counts.succeeded)
         try:
             report["delivery"] = closing.deliver()
         except RetryLater as error:
@@ -121,10 +97,8 @@ def _close(
     if report["delivery"] and report["delivery"]["status"] == "failed":
         raise AirflowFailException(f"The results were not delivered: {report['delivery']['message']}")
     if status == "FAILURE":
-        raise AirflowFailException(
-            f"{counts.failed} of {counts.total} items failed; tolerated: "
-            f"{job.configuration.tolerated_failure_percentage:g}%"
-        )
+        tolerated = "" if judged else f"; tolerated: {job.configuration.tolerated_failure_percentage:g}%"
+        raise AirflowFailException(f"{counts.failed} of {counts.total} items failed{tolerated}")
 
 
 __all__ = ["RETRIES", "RETRY_DELAY", "ClosingRetryPolicy", "Counts", "close"]

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_jobs_plugin.errors import DeliveryError
+from airflow_jobs_plugin.errors import ConfigurationError, DeliveryError
 from airflow_jobs_plugin.run.messages import body_of, facts_of, message_of_run, wanted
 from airflow_jobs_plugin.run.notes import Notes, asked_again, memory_key
 from airflow_jobs_plugin.run.one_by_one import OneByOne
+from airflow_jobs_plugin.run.outcomes import Brought
 from airflow_jobs_plugin.sinks import sink_for
 from airflow_jobs_plugin.sinks.base import CONTENT_TYPES, Delivery, DeliverySink
 from airflow_jobs_plugin.sinks.bodies import RunFacts, run_body, run_lines, run_names
-from airflow_jobs_plugin.spec import Job
+from airflow_jobs_plugin.spec import Job, Sink
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
@@ -45,9 +46,9 @@ class Closing:
 
     context: Context
     job: Job
-    items: list[dict[str, Any]]
-    read: Callable[[], Iterable[dict[str, Any]]]
-    """The outcomes of all items in index order, read anew each time."""
+    total: int
+    read: Callable[[], Iterable[Brought]]
+    """All items with their outcomes in index order, read anew each time."""
     status: str
     succeeded: int
 
@@ -65,18 +66,26 @@ class Closing:
             "message": asked.get("message") or message_of_run(ti.dag_id, ti.run_id, clear_number),
             "sent": asked.get("sent", ""),
             "begin": asked.get("begin", 0),
+            "refused": "",
+            "why": None,
             "again": bool(asked.get("again")),
         })  # fmt: skip
         if notes["done"]:
             done: dict[str, Any] = notes["done"]
             return done
         notes.keep()
-        facts = facts_of(self.context, self.status, notes["since"], len(self.items), self.succeeded)
-        sink = sink_for(self.job.sink, self.context["dag"].stored.source)  # type: ignore[attr-defined]
-        if self.job.sink.delivery == "payload":
-            done = self._each(sink, facts, notes)
+        facts = facts_of(self.context, self.status, notes["since"], self.total, self.succeeded)
+        try:
+            sink = sink_for(self.job.sink, self.context["dag"].stored.source)  # type: ignore[attr-defined]
+        except ConfigurationError as error:
+            # Somebody has to do something first, and then has the results delivered anew.
+            log.error("The results cannot be delivered: %s", error)
+            done = _unmade(self.job.sink, notes, error)
         else:
-            done = self._whole(sink, facts, notes)
+            if self.job.sink.delivery == "payload":
+                done = self._each(sink, facts, notes)
+            else:
+                done = self._whole(sink, facts, notes)
         notes["done"] = done
         notes.keep_at_all_costs()
         return done
@@ -93,21 +102,22 @@ class Closing:
             except DeliveryError as error:
                 return self._failed(sink, notes, error, str(error))
         log.info("Delivered %d bytes to %s", size, sink.destination())
-        return {"status": "delivered", **receipt, "bytes": size, "tries": notes["failures"] + 1}
+        return {**receipt, "status": "delivered", "bytes": size, "tries": notes["failures"] + 1}
 
     def _bodies(self, facts: RunFacts) -> Iterator[dict[str, Any]]:
-        for outcome in self.read():
-            item = self.items[outcome["index"]]
+        for item, outcome in self.read():
             if self.job.sink is not None and wanted(self.job.sink, item, outcome):
                 yield body_of(facts, item, outcome)
 
     def _each(self, sink: DeliverySink, facts: RunFacts, notes: Notes) -> dict[str, Any]:
         if TYPE_CHECKING:
             assert self.job.sink is not None
-        found = OneByOne(self.job.sink, sink, facts, self.items, notes).send(self.read)
+        found = OneByOne(self.job.sink, sink, facts, notes).send(self.read)
         counts = {"payloads": found.total, "delivered": found.total - found.owed}
         if found.error is not None:
-            told = f"{found.owed} of {found.total} results were not delivered: {found.error}"
+            if found.refused:
+                counts["refused"] = found.refused
+            told = f"{found.owed} of {found.total} results were not delivered: {found.told}"
             return self._failed(sink, notes, found.error, told, **counts)
         log.info("%d results were delivered to %s, one by one", found.total, sink.destination())
         return {"status": "delivered", "to": sink.destination(), **counts, "tries": notes["failures"] + 1}
@@ -123,12 +133,26 @@ class Closing:
             "message": told,
             "statusCode": error.status_code,
             "tries": notes["failures"],
+            # Under which it goes out when it is delivered anew, should the notes be lost.
+            "id": notes["message"],
             **more,
         }
         if pause is not None:
             notes.keep()
             raise RetryLater(report, pause) from None
         return report
+
+
+def _unmade(spec: Sink, notes: Notes, error: ConfigurationError) -> dict[str, Any]:
+    """What to report of a delivery for which there is no sink."""
+    return {
+        "status": "failed",
+        "to": f"a sink of the type {spec.type!r}",
+        "message": str(error),
+        "statusCode": None,
+        "tries": notes["failures"] + 1,
+        "id": notes["message"],
+    }
 
 
 __all__ = ["Closing", "RetryLater"]

@@ -1,16 +1,20 @@
-"""What the items of a run have come to whose task instances drive many of them: asked of the server.
+"""What the items of a run have come to, gathered by the task that closes it.
 
-A task sees no other's state store, so the closing task reads it through the plugin's REST API.
+Items with a task instance each leave outcomes among Airflow's XComs. Of those that share task instances the journals
+tell, and a task sees no other's state store: they are asked for over the plugin's REST API.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_jobs_plugin.errors import AttemptError, JobsError
+from airflow_jobs_plugin.run.outcomes import ENDED, Brought, item_states, read_outcomes
 from airflow_jobs_plugin.run.server import client_of, run_token, run_url
 from airflow_jobs_plugin.run.tokens import Permit, microseconds
 
@@ -24,22 +28,49 @@ TIMEOUT = 120.0
 CLOSING = -1
 
 
-def counts(context: Context) -> dict[str, int]:
-    """``{"total", "succeeded", "open"}``: items, and those that have not ended. Raises ``JobsError``."""
+@dataclass(frozen=True)
+class Harvest:
+    """What a run has brought."""
+
+    total: int
+    succeeded: int
+    open: int
+    """Items that have not ended."""
+    read: Callable[[], Iterable[Brought]]
+    """All items with their outcomes, results decoded, in index order. Raises ``JobsError``."""
+
+
+def of_instances(context: Context, items: list[dict[str, Any]]) -> Harvest:
+    """Of items that have a task instance each."""
+    states = item_states(context)
+    if states.get(-1) in ENDED:
+        # Ended before it was expanded, by hand or because the run was: no item was or will be called.
+        states = dict.fromkeys(range(len(items)), states[-1])
+    succeeded = sum(states.get(n) == "success" for n in range(len(items)))
+    still = sum(states.get(n) not in ENDED for n in range(len(items)))
+
+    def read() -> Iterator[Brought]:
+        return ((items[outcome["index"]], outcome) for outcome in read_outcomes(context, states, len(items)))
+
+    return Harvest(len(items), succeeded, still, read)
+
+
+def of_batches(context: Context) -> Harvest:
+    """Of items that share task instances. Raises ``JobsError``."""
     with _asked(context, "/outcomes/counts") as response:
         response.read()
-        found: dict[str, int] = response.json()
-        return found
+        counts: dict[str, int] = response.json()
+    return Harvest(counts["total"], counts["succeeded"], counts["open"], partial(_outcomes, context))
 
 
-def outcomes(context: Context) -> Iterator[dict[str, Any]]:
-    """The outcome of every item in index order, its result decoded. Raises ``JobsError``."""
+def _outcomes(context: Context) -> Iterator[Brought]:
     ended = False
     with _asked(context, "/outcomes") as response:
         for line in response.iter_lines():
             if ended := not line:
                 break
-            yield json.loads(line)
+            item, outcome = json.loads(line)
+            yield item, outcome
     if not ended:
         raise JobsError("the API server broke off while it sent the run's outcomes")
 
@@ -63,4 +94,4 @@ def _asked(context: Context, path: str) -> Iterator[httpx.Response]:
         raise JobsError(text) from error
 
 
-__all__ = ["counts", "outcomes"]
+__all__ = ["CLOSING", "Harvest", "of_batches", "of_instances"]

@@ -117,9 +117,9 @@ def too_many(count: int, items_per_task: int, limit: int) -> str | None:
     if tasks <= limit:
         return None
     fitting = -(-count // limit)
+    shared = f", {items_per_task} to a task instance," if items_per_task > 1 else ""
     return (
-        f"payload: {count} items, {items_per_task} to a task, are more task instances than [core] max_map_length "
-        f"({limit}) allows; set configuration.itemsPerTask to {fitting} or more, or raise "
+        f"payload: {count} items{shared} are more than [core] max_map_length ({limit}) allows; set configuration.itemsPerTask to {fitting} or more, or raise "
         f"AIRFLOW__CORE__MAX_MAP_LENGTH to at least {tasks}"
     )
 

@@ -41,8 +41,10 @@ class Notes:
         self._value[name] = value
 
     def keep(self) -> None:
-        """Keep them as they are."""
-        self._store.set(self._key, self._value)
+        """Keep them as they are, for as long as Airflow keeps the run: it may be delivered anew at any time."""
+        from airflow.sdk.execution_time.context import NEVER_EXPIRE
+
+        self._store.set(self._key, self._value, retention=NEVER_EXPIRE)
 
     def keep_at_all_costs(self) -> None:
         """Keep what was delivered. What is not noted would be delivered once more, if this process died then."""

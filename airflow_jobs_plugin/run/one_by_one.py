@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_jobs_plugin.errors import DeliveryError
 from airflow_jobs_plugin.run.messages import delivery_of, facts_of, wanted
 from airflow_jobs_plugin.run.notes import Indexes, Notes
-from airflow_jobs_plugin.run.outcomes import decoded, store_outcome
+from airflow_jobs_plugin.run.outcomes import Brought, decoded, store_outcome
 from airflow_jobs_plugin.sinks import sink_for
 from airflow_jobs_plugin.sinks.base import DeliverySink
 from airflow_jobs_plugin.sinks.bodies import RunFacts
@@ -104,58 +104,72 @@ class Round:
 
     total: int
     owed: int
+    refused: int
+    """How many of those owed are refused for good, each for a reason of its own."""
     error: DeliveryError | None
-    """The one to go by, if something is owed."""
+    """The one to go by, if something is owed: retriable while more is owed than what is refused for good."""
+    told: str
+    """Why something is owed."""
 
 
 class OneByOne:
     """Sends what is owed of a run's items."""
 
-    def __init__(
-        self, spec: Sink, sink: DeliverySink, facts: RunFacts, items: list[dict[str, Any]], notes: Notes
-    ) -> None:
-        self._spec, self._sink, self._facts, self._items, self._notes = spec, sink, facts, items, notes
-        self._sent = Indexes(notes["sent"])
-        self._errors: list[DeliveryError] = []
+    def __init__(self, spec: Sink, sink: DeliverySink, facts: RunFacts, notes: Notes) -> None:
+        self._spec, self._sink, self._facts, self._notes = spec, sink, facts, notes
+        self._sent, self._refused = Indexes(notes["sent"]), Indexes(notes["refused"])
+        self._error: DeliveryError | None = None
         self._in_a_row = 0
         self._left: int | None = None
         self._flying: dict[Future[Any], int] = {}
         self._noted = time.monotonic()
 
-    def send(self, read: Callable[[], Iterable[dict[str, Any]]]) -> Round:
+    def send(self, read: Callable[[], Iterable[Brought]]) -> Round:
         """One try. It begins where the one before was at the end of its patience, and goes round.
 
-        :param read: the outcomes of all items in index order
+        :param read: all items with their outcomes, in index order
         """
         due, begin = Indexes(), self._notes["begin"]
         with ThreadPoolExecutor(LANES) as lanes:
-            for outcome in read():
-                index, item = outcome["index"], self._items[outcome["index"]]
+            for item, outcome in read():
+                index = outcome["index"]
                 if not wanted(self._spec, item, outcome):
                     continue
                 due.add(index)
                 if index in self._sent or ("delivered" in outcome and not self._notes["again"]):
                     self._sent.add(index)
-                elif index >= begin:
-                    self._try(lanes, outcome)
+                elif index >= begin and index not in self._refused:
+                    self._try(lanes, item, outcome)
             if self._left is None and begin > 0:
-                for outcome in read():
+                for item, outcome in read():
                     if outcome["index"] >= begin:
                         break
-                    if outcome["index"] in due and outcome["index"] not in self._sent:
-                        self._try(lanes, outcome)
+                    index = outcome["index"]
+                    if index in due and index not in self._sent and index not in self._refused:
+                        self._try(lanes, item, outcome)
             while self._flying:
                 self._land()
-        self._notes["sent"] = self._sent.written()
+        self._write()
         self._notes["begin"] = self._left or 0
-        owed = due.without(self._sent)
-        worst = next((error for error in self._errors if not error.retriable), None)
-        return Round(len(due), owed, (worst or self._errors[0]) if owed else None)
+        return self._round(len(due), due.without(self._sent))
 
-    def _try(self, lanes: ThreadPoolExecutor, outcome: dict[str, Any]) -> None:
+    def _round(self, total: int, owed: int) -> Round:
+        error, refused, why = self._error, len(self._refused), self._notes["why"]
+        if not owed:
+            return Round(total, 0, 0, None, "")
+        parts = []
+        if refused:
+            parts.append(f"{refused} refused for good, the first was item {why['index']}: {why['message']}")
+        if error is None:
+            error = DeliveryError(why["message"], status_code=why["statusCode"], retriable=False)
+        else:
+            parts.append(str(error))
+        return Round(total, owed, refused, error, "; ".join(parts))
+
+    def _try(self, lanes: ThreadPoolExecutor, item: dict[str, Any], outcome: dict[str, Any]) -> None:
         # A receiver that is down, or wants no more, is not asked ten thousand times.
-        if self._in_a_row < PATIENT_FAILURES and not any(not error.retriable for error in self._errors):
-            self._flying[lanes.submit(self._send, outcome)] = outcome["index"]
+        if self._in_a_row < PATIENT_FAILURES and not (self._error is not None and self._error.for_all):
+            self._flying[lanes.submit(self._send, item, outcome)] = outcome["index"]
             if len(self._flying) >= LANES:
                 self._land()
         elif self._left is None:
@@ -168,21 +182,32 @@ class OneByOne:
             try:
                 future.result()
             except DeliveryError as error:
-                self._errors.append(error)
-                self._in_a_row += 1
                 log.warning("Item %d was not delivered: %s", index, error)
+                if error.for_all:
+                    self._error = error
+                elif error.retriable:
+                    self._in_a_row += 1
+                    self._error = self._error or error
+                else:
+                    # Once is enough, and the others may well be taken.
+                    self._refused.add(index)
+                    why = {"index": index, "message": str(error), "statusCode": error.status_code}
+                    self._notes["why"] = self._notes["why"] or why
             else:
                 self._sent.add(index)
                 self._in_a_row = 0
         if time.monotonic() - self._noted > NOTE_EVERY:
-            self._notes["sent"] = self._sent.written()
+            self._write()
             self._notes.keep()
             self._noted = time.monotonic()
 
-    def _send(self, outcome: dict[str, Any]) -> None:
+    def _write(self) -> None:
+        self._notes["sent"], self._notes["refused"] = self._sent.written(), self._refused.written()
+
+    def _send(self, item: dict[str, Any], outcome: dict[str, Any]) -> None:
         index = outcome["index"]
         # Of an item that left no outcome nothing was sent before. One that is sent anew is another message.
         message = outcome.get("messageId") or f"{self._notes['message']}_{index}"
         if self._notes["again"]:
             message = f"{self._notes['message']}_{index}"
-        self._sink.deliver(delivery_of(self._sink, self._facts, self._items[index], outcome, message))
+        self._sink.deliver(delivery_of(self._sink, self._facts, item, outcome, message))

@@ -139,6 +139,8 @@ class SinkOperator(_JobOperator):
 
     def execute(self, context: Context) -> None:
         items = planned_items(context)
-        # Who has the results delivered anew has perhaps just mended the sink.
-        job = context["dag"].stored.job if asked_again(context) else job_of(context, items)  # type: ignore[attr-defined]
-        closing.close(context, job, items)
+        job, asked = job_of(context, items), asked_again(context)
+        if asked:
+            # Who has the results delivered anew has perhaps just mended the sink. Nothing else is as it is now.
+            job = job.model_copy(update={"sink": context["dag"].stored.job.sink})  # type: ignore[attr-defined]
+        closing.close(context, job, items, judged=asked.get("status"))

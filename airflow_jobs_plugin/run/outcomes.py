@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from airflow_jobs_plugin.errors import AttemptError
-from airflow_jobs_plugin.run.batches import Batch
 from airflow_jobs_plugin.run.items import PAYLOAD, PLAN
 from airflow_jobs_plugin.targets.base import Result
 
@@ -23,6 +22,9 @@ if TYPE_CHECKING:
 SLICE = 32
 
 KEY = "return_value"
+
+#: An item as the plan wrote it, and its outcome.
+Brought = tuple[dict[str, Any], dict[str, Any]]
 
 #: States of task instances that will not change by themselves any more.
 ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
@@ -77,13 +79,6 @@ def item_states(context: Context) -> dict[int, str | None]:
 def planned_items(context: Context) -> list[dict[str, Any]] | None:
     """The run's list as it stands now; None if the plan failed."""
     return context["ti"].xcom_pull(task_ids=PLAN, map_indexes=None)  # type: ignore[no-any-return]
-
-
-def all_items(context: Context, references: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The list of a run that is cut into batches."""
-    pull = context["ti"].xcom_pull
-    batches = [Batch.read(reference) for reference in references]
-    return [item for batch in batches for item in pull(task_ids=PLAN, key=batch.key, map_indexes=None)]
 
 
 def read_outcomes(context: Context, states: dict[int, str | None], count: int) -> Iterator[dict[str, Any]]:

@@ -15,7 +15,7 @@ from airflow_jobs_plugin.errors import AttemptError
 from airflow_jobs_plugin.run.delivering import Closing
 from airflow_jobs_plugin.run.items import plan_items
 from airflow_jobs_plugin.run.messages import message_of_item
-from airflow_jobs_plugin.run.outcomes import completed, failed, reconciled
+from airflow_jobs_plugin.run.outcomes import Brought, completed, failed, reconciled
 from airflow_jobs_plugin.spec import Job
 from airflow_jobs_plugin.targets.base import Result
 
@@ -33,20 +33,22 @@ class Store:
 
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
+        self.retentions: dict[str, Any] = {}
 
     def get(self, key: str) -> Any:
         return json.loads(self.values[key]) if key in self.values else None
 
-    def set(self, key: str, value: Any) -> None:
-        self.values[key] = json.dumps(value)
+    def set(self, key: str, value: Any, *, retention: Any = None) -> None:
+        self.values[key], self.retentions[key] = json.dumps(value), retention
 
 
 class Run:
     """A run of some items, the third of which failed."""
 
-    def __init__(self, inbox: WebhookReceiver, count: int = 4, **sink: Any) -> None:
+    def __init__(self, inbox: WebhookReceiver | None, count: int = 4, **sink: Any) -> None:
         payload = [{"api": "a" if n % 2 == 0 else "b", "parameters": {"n": n}} for n in range(count)]
-        sink = {"type": "webhook", "url": f"{inbox.url}/hook", "secret": SECRET, **sink}
+        if inbox is not None:
+            sink = {"type": "webhook", "url": f"{inbox.url}/hook", "secret": SECRET, **sink}
         self.job = Job.model_validate({"id": "prices", "payload": payload, "sink": sink})
         self.items = plan_items(self.job, None, 1000)
         self.store = Store()
@@ -66,11 +68,11 @@ class Run:
     def close(self) -> dict[str, Any]:
         """One try of the closing task."""
 
-        def read() -> Iterator[dict[str, Any]]:
+        def read() -> Iterator[Brought]:
             for n, outcome in enumerate(self.outcomes):
-                yield reconciled(n, "failed" if n == 2 else "success", outcome)
+                yield self.items[n], reconciled(n, "failed" if n == 2 else "success", outcome)
 
-        return Closing(self.context, self.job, self.items, read, "FAILURE", len(self.items) - 1).deliver()
+        return Closing(self.context, self.job, len(self.items), read, "FAILURE", len(self.items) - 1).deliver()
 
 
 def ids(inbox: WebhookReceiver) -> list[str]:

@@ -6,11 +6,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from airflow.sdk import NEVER_EXPIRE
 from standardwebhooks import Webhook
 
 from airflow_jobs_plugin.demo.receiver import WebhookReceiver
 from airflow_jobs_plugin.demo.server import LocalServer, Received, Reply
 from airflow_jobs_plugin.run.delivering import RetryLater
+from airflow_jobs_plugin.run.notes import REDELIVER
+from airflow_jobs_plugin.spec import Job
 
 from .conftest import SECRET, Run, ids
 
@@ -73,6 +76,29 @@ def test_a_receiver_that_hangs_up_and_comes_back_gets_the_whole(inbox: WebhookRe
         (body,) = server.accepted
         assert [entry["apiInfo"]["parameters"]["n"] for entry in body["results"]] == [0, 1, 2, 3]
         assert len({request.headers["webhook-id"] for request in server.ledger.all()}) == 1
+
+
+def test_a_sink_that_cannot_be_made_is_a_delivery_that_failed(inbox: WebhookReceiver) -> None:
+    run = Run(inbox)
+    working = run.job
+    definition = {"id": "prices", "payload": [{"api": "a"}], "sink": {"type": "folder", "folder": "/srv"}}
+    run.job = Job.model_validate(definition, context={"masked": True})  # as a job is stored whose plug-in is gone
+    report = run.close()
+    assert (report["status"], report["to"], report["tries"]) == ("failed", "a sink of the type 'folder'", 1)
+    assert report["message"] == "sink: the sink type 'folder' is not installed here"
+    assert run.close() == report, "and that is remembered"
+    kept = run.store.get("delivery-0")
+    run.store.set(REDELIVER, {"clearNumber": 1, "message": kept["message"]})
+    run.context["dag_run"].clear_number, run.job = 1, working
+    assert run.close()["status"] == "delivered"
+    assert ids(inbox) == [report["id"]]
+
+
+def test_what_was_sent_under_which_id_is_never_forgotten(inbox: WebhookReceiver) -> None:
+    run = Run(inbox)
+    inbox.script([410])
+    assert run.close()["id"] == ids(inbox)[0], "also told to whoever looks at the run"
+    assert run.store.retentions["delivery-0"] is NEVER_EXPIRE
 
 
 def test_a_wish_of_the_receiver_is_heard(inbox: WebhookReceiver) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from airflow_jobs_plugin.demo.receiver import WebhookReceiver
-from airflow_jobs_plugin.demo.server import Received, Reply
+from airflow_jobs_plugin.demo.server import LocalServer, Received, Reply
 from airflow_jobs_plugin.run.delivering import RetryLater
 from airflow_jobs_plugin.run.messages import message_of_item
 from airflow_jobs_plugin.run.notes import REDELIVER
@@ -144,3 +145,73 @@ def test_a_sink_that_cannot_be_made_does_not_undo_the_item(inbox: WebhookReceive
     del run.context["dag"].stored  # whatever it is that goes wrong
     deliver_item(run.context, run.job, run.items[0], run.outcomes[0])
     assert run.pushed == {}
+
+
+class Fussy(LocalServer):
+    """A store that does not take every object."""
+
+    def __init__(self, refusal: Reply, *refused: int, busy: bool = False) -> None:
+        super().__init__()
+        self.refusal, self.refused, self.busy = refusal, refused, busy
+
+    def reply(self, request: Received) -> Reply:
+        n = int(request.path.rpartition("/")[2])
+        if self.busy and n == 50:
+            return Reply(503, b"<Error><Code>SlowDown</Code></Error>", {"Content-Type": "application/xml"})
+        return self.refusal if n in self.refused else Reply(200, b"")
+
+
+def xml(status: int, code: str) -> Reply:
+    return Reply(status, f"<Error><Code>{code}</Code></Error>".encode(), {"Content-Type": "application/xml"})
+
+
+def in_store(server: Fussy, **sink: Any) -> dict[str, Any]:
+    return {
+        "type": "s3", "bucket": "results", "region": "us-east-1", "endpoint": server.url,
+        "forcePathStyle": True, "accessKeyId": "AKIA0", "secretAccessKey": "k", "delivery": "payload",
+        "key": "r/{index}", **sink,
+    }  # fmt: skip
+
+
+def test_an_item_that_is_refused_for_good_does_not_stop_the_others() -> None:
+    with Fussy(xml(400, "EntityTooLarge"), 3, 60, busy=True) as store:
+        run = Run(None, 100, **in_store(store))
+        with pytest.raises(RetryLater) as caught:
+            run.close()
+        assert (caught.value.report["delivered"], caught.value.report["refused"]) == (97, 2)
+        assert "2 refused for good, the first was item " in caught.value.report["message"]
+        assert "SlowDown" in caught.value.report["message"]
+        asked = len(store.ledger)
+        store.busy = False
+        report = run.close()
+        assert len(store.ledger) == asked + 1, "what is refused for good is asked once"
+    assert (report["status"], report["payloads"], report["delivered"], report["refused"]) == ("failed", 100, 98, 2)
+    assert report["statusCode"] == 400
+    assert "EntityTooLarge" in report["message"]
+
+
+def test_a_key_that_is_too_long_is_a_matter_of_its_own_item() -> None:
+    with Fussy(Reply(200, b"")) as store:
+        run = Run(None, 20, **in_store(store, key="{api}/{index}"))
+        run.items[7] = {**run.items[7], "api": "ä" * 400}
+        report = run.close()
+        assert len(store.ledger) == 19
+    assert (report["status"], report["delivered"], report["refused"]) == ("failed", 19, 1)
+    assert "item 7: the key would have" in report["message"]
+
+
+@pytest.mark.parametrize("reply", [xml(404, "NoSuchBucket"), xml(403, "InvalidAccessKeyId")])
+def test_a_store_that_refuses_everything_ends_it(reply: Reply) -> None:
+    with Fussy(reply, *range(100)) as store:
+        report = Run(None, 100, **in_store(store)).close()
+        assert len(store.ledger) < 20
+    assert (report["status"], report["payloads"], report["delivered"]) == ("failed", 100, 0)
+    assert "100 of 100 results were not delivered" in report["message"]
+    assert "refused" not in report
+
+
+def test_a_destination_that_is_not_allowed_ends_it(inbox: WebhookReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__JOBS__SINK_HOSTS", "elsewhere.example")
+    report = Run(inbox, 100, delivery="payload").close()
+    assert "sink_hosts" in report["message"]
+    assert (report["status"], len(inbox.ledger)) == ("failed", 0)
