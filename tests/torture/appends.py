@@ -1,6 +1,6 @@
 """Appends that race with each other, with finishing items and with a run that tries to close, on a real database.
 
-Run: python -m tests.torture.appends [--rounds 300] [--appenders 50] [--calls 20]
+Run: python -m tests.torture.appends [--rounds 300] [--appenders 50] [--calls 20] [--items-per-task 1]
 
 Each round is one run of a job on an embedded PostgreSQL. A thread does what Airflow's scheduler does, with the
 scheduler's own functions, and others end what is scheduled, as workers would; the run closes as soon as nothing is
@@ -33,7 +33,8 @@ JOB: dict[str, Any] = {
 class Round:
     """One run, from its plan to its end."""
 
-    def __init__(self, number: int, appenders: int, calls: int) -> None:
+    def __init__(self, number: int, appenders: int, calls: int, job: dict[str, Any]) -> None:
+        self.job = job
         self.run_id = f"manual__{number}"
         self.appenders, self.calls = appenders, calls
         self.random = random.Random(number)
@@ -54,16 +55,21 @@ class Round:
     def plan(self, session: Any) -> None:
         """The run as it is when its plan has succeeded."""
         from airflow.models.serialized_dag import SerializedDagModel
+        from airflow.models.task_state_store import TaskStateStoreModel
         from airflow.models.taskmap import TaskMap
         from airflow.models.xcom import XComModel
         from airflow.utils.state import DagRunState, TaskInstanceState
         from airflow.utils.types import DagRunTriggeredByType, DagRunType
 
+        from airflow_jobs_plugin.run.batches import SIZES, cut, sizes_of
         from airflow_jobs_plugin.run.items import PLAN, TERMS, Terms, plan_items
         from airflow_jobs_plugin.spec import Job
 
-        job = Job.model_validate(JOB)
+        job = Job.model_validate(self.job)
         items = plan_items(job, None, 1000)
+        size = job.configuration.items_per_task
+        batches = cut(len(items), size, "plan") if size > 1 else []
+        returned = [batch.written() for batch in batches] or items
         serialized = SerializedDagModel.get("torture", session=session)
         run = serialized.dag.create_dagrun(
             run_id=self.run_id, run_after=utcnow(), run_type=DagRunType.MANUAL, state=DagRunState.RUNNING,
@@ -73,7 +79,12 @@ class Round:
         plan = run.get_task_instance(PLAN, session=session)
         plan.state = TaskInstanceState.SUCCESS
         session.flush()
-        for key, value in (("return_value", items), (TERMS, Terms.of(job, 0).written())):
+        kept = {"return_value": returned, TERMS: Terms.of(job, 0).written()}
+        kept |= {batch.key: items[batch.first : batch.end] for batch in batches}
+        if batches:
+            place = {"dag_run_id": run.id, "dag_id": "torture", "run_id": self.run_id, "task_id": PLAN, "map_index": -1}
+            session.add(TaskStateStoreModel(key=SIZES, value=json.dumps(sizes_of(batches)), **place))
+        for key, value in kept.items():
             XComModel.set(
                 key=key,
                 value=value,
@@ -83,7 +94,7 @@ class Round:
                 serialize=False,
                 session=session,
             )
-        session.add(TaskMap.from_task_instance_xcom(plan, items))
+        session.add(TaskMap.from_task_instance_xcom(plan, returned))
 
     def schedule(self) -> None:
         """The scheduler's loop: takes the run if nobody holds it, and decides."""
@@ -104,11 +115,13 @@ class Round:
             time.sleep(self.random.uniform(0, 0.02))
 
     def work(self) -> None:
-        """Workers: end what is scheduled. The closing task counts what it closes over."""
+        """Workers: begin what is scheduled, and end it. The closing task counts what it closes over.
+
+        As on a worker, an instance reads its items after it has begun, in a transaction of its own.
+        """
         from airflow.models.taskinstance import TaskInstance
-        from airflow.models.xcom import XComModel
         from airflow.utils.state import TaskInstanceState
-        from sqlalchemy import select
+        from sqlalchemy import select, update
 
         while not self.closed.is_set():
             with own_session() as session:
@@ -118,27 +131,60 @@ class Round:
                     .limit(self.random.randint(1, 80))
                     .with_for_update(of=TaskInstance, skip_locked=True)
                 ).all()
+                begun = [(ti.task_id, ti.map_index, ti.id) for ti in found]
                 for ti in found:
-                    if ti.task_id == "sink":
-                        listed = session.scalar(
-                            select(XComModel.value).where(
-                                XComModel.run_id == self.run_id,
-                                XComModel.task_id == "plan",
-                                XComModel.key == "return_value",
-                            )
-                        )
-                        with self._lock:
-                            self.closed_over = len(listed)
-                            if len(self.ended) != self.closed_over:
-                                self.faults.append(f"closed over {self.closed_over} with {len(self.ended)} ended")
-                    elif ti.task_id == "payload":
-                        with self._lock:
-                            self.ended[ti.map_index] = self.ended.get(ti.map_index, 0) + 1
+                    ti.state = TaskInstanceState.RUNNING
+            for task_id, index, _ in begun:
+                time.sleep(self.random.uniform(0, 0.002))
+                if task_id == "sink":
+                    with self._lock:
+                        self.closed_over = len(self._listed())
+                        if len(self.ended) != self.closed_over:
+                            self.faults.append(f"closed over {self.closed_over} with {len(self.ended)} ended")
+                elif task_id == "payload":
+                    indexes = self._batch(index)
+                    with self._lock:
+                        for item in indexes:
+                            self.ended[item] = self.ended.get(item, 0) + 1
                             if self.closed_over >= 0:
-                                self.faults.append(f"item {ti.map_index} ran after closing")
-                    ti.state = TaskInstanceState.SUCCESS
-                    ti.end_date = utcnow()
+                                self.faults.append(f"item {item} ran after closing")
+            with own_session() as session:
+                session.execute(
+                    update(TaskInstance)
+                    .where(TaskInstance.id.in_([one[2] for one in begun]))
+                    .values(state=TaskInstanceState.SUCCESS, end_date=utcnow())
+                )
             time.sleep(self.random.uniform(0, 0.01))
+
+    def _xcom(self, key: str) -> Any:
+        from airflow.models.xcom import XComModel
+        from sqlalchemy import select
+
+        where = (XComModel.run_id == self.run_id, XComModel.task_id == "plan", XComModel.key == key)
+        with own_session() as session:
+            return session.scalar(select(XComModel.value).where(*where))
+
+    def _batch(self, index: int) -> range:
+        """The items that an instance runs, as it reads them when it begins."""
+        from airflow_jobs_plugin.run.batches import Batch, is_batch
+
+        reference = self._xcom("return_value")[index]
+        if not is_batch(reference):
+            return range(index, index + 1)
+        batch = Batch.read(reference)
+        items = self._xcom(batch.key)
+        if len(items) != batch.count:
+            self.faults.append(f"batch {index} has {len(items)} items, and says {batch.count}")
+        return range(batch.first, batch.first + len(items))
+
+    def _listed(self) -> list[dict[str, Any]]:
+        """All items of the run."""
+        from airflow_jobs_plugin.run.batches import Batch, is_batch
+
+        found: list[dict[str, Any]] = self._xcom("return_value")
+        if not is_batch(found[0]):
+            return found
+        return [item for reference in found for item in self._xcom(Batch.read(reference).key)]
 
     # -- what callers do ---------------------------------------------------------------------------------
 
@@ -210,12 +256,10 @@ class Round:
         from airflow.models.dagrun import DagRun
         from airflow.models.taskinstance import TaskInstance
         from airflow.models.taskmap import TaskMap
-        from airflow.models.xcom import XComModel
         from sqlalchemy import select
 
+        items, tasks = self._listed(), len(self._xcom("return_value"))
         with own_session() as session:
-            where = (XComModel.run_id == self.run_id, XComModel.task_id == "plan", XComModel.key == "return_value")
-            items = session.scalar(select(XComModel.value).where(*where))
             length = session.scalar(select(TaskMap.length).where(TaskMap.run_id == self.run_id))
             instances = session.execute(
                 select(TaskInstance.map_index, TaskInstance.state).where(
@@ -235,8 +279,10 @@ class Round:
                 faults.append(f"lost: {key}")
         if {key for key, _ in count} != set(self.acknowledged):
             faults.append(f"not acknowledged, or lost: {len({k for k, _ in count} ^ set(self.acknowledged))}")
-        if not len(items) == length == len(instances) == self.closed_over == len(self.ended):
-            faults.append(f"{len(items)} items, {length}, {len(instances)}, {self.closed_over}, {len(self.ended)}")
+        if not tasks == length == len(instances):
+            faults.append(f"{tasks} tasks, {length}, {len(instances)}")
+        if not len(items) == self.closed_over == len(self.ended):
+            faults.append(f"{len(items)} items, {self.closed_over}, {len(self.ended)}")
         if set(self.ended.values()) != {1} or {s for _, s in instances} != {"success"}:
             faults.append("an item did not run exactly once")
 
@@ -282,7 +328,7 @@ def own_session() -> Any:
     return create_session(scoped=False)
 
 
-def torture(rounds: int, appenders: int, calls: int) -> int:
+def torture(rounds: int, appenders: int, calls: int, items_per_task: int) -> int:
     """In a process that is configured for the database: plays the rounds; returns the number of faults."""
     from airflow.dag_processing.bundles.manager import DagBundlesManager
 
@@ -293,12 +339,13 @@ def torture(rounds: int, appenders: int, calls: int) -> int:
     from airflow_jobs_plugin.store import StoredJob
 
     DagBundlesManager().sync_bundles_to_db()
-    dag = build_dag(StoredJob(Job.model_validate(JOB), JOB, "API", ""), 1000)
+    job = {**JOB, "configuration": {**JOB["configuration"], "itemsPerTask": items_per_task}}
+    dag = build_dag(StoredJob(Job.model_validate(job), job, "API", ""), 1000)
     transact(lambda session: registration.register(session, dag, registration.factory_file(session)))
     began = time.monotonic()
     total: Counter[str] = Counter()
     for number in range(rounds):
-        one = Round(number, appenders, calls)
+        one = Round(number, appenders, calls, job)
         one.play()
         for fault in one.faults[:10]:
             print(f"round {number}: {fault}", file=sys.stderr)
@@ -308,6 +355,7 @@ def torture(rounds: int, appenders: int, calls: int) -> int:
         )  # fmt: skip
     kinds = ("acknowledged", "refused", "repeats", "items", "faults")
     report = {"torture": "appends", "rounds": rounds, "appenders": appenders, "calls": calls}
+    report |= {"items_per_task": items_per_task}
     took = round(time.monotonic() - began, 1)
     print(json.dumps(report | {kind: total[kind] for kind in kinds} | {"seconds": took}), flush=True)
     return total["faults"]
@@ -318,10 +366,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--appenders", type=int, default=50)
     parser.add_argument("--calls", type=int, default=20)
+    parser.add_argument("--items-per-task", type=int, default=1)
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside:
-        return 1 if torture(options.rounds, options.appenders, options.calls) else 0
+        return 1 if torture(options.rounds, options.appenders, options.calls, options.items_per_task) else 0
 
     from airflow_jobs_plugin.demo.run import DAG_FILE
     from airflow_jobs_plugin.demo.stack import AirflowStack
@@ -331,6 +380,7 @@ def main() -> int:
     with AirflowStack(config=pool).database() as airflow:
         (airflow.dags_folder / "jobs.py").write_text(DAG_FILE)
         arguments = [f"--{name}={getattr(options, name)}" for name in ("rounds", "appenders", "calls")]
+        arguments.append(f"--items-per-task={options.items_per_task}")
         command = [sys.executable, "-m", "tests.torture.appends", "--inside", *arguments]
         return subprocess.run(command, env=airflow.env, cwd=Path(__file__).parents[2]).returncode
 
