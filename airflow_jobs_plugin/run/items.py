@@ -120,7 +120,8 @@ def too_many(count: int, items_per_task: int, limit: int) -> str | None:
     shared = f", {items_per_task} to a task instance," if items_per_task > 1 else ""
     return (
         f"payload: {count} items{shared} are more than [core] max_map_length ({limit}) allows; "
-        f"set configuration.itemsPerTask to {fitting} or more, or raise AIRFLOW__CORE__MAX_MAP_LENGTH to at least {tasks}"
+        f"set configuration.itemsPerTask to {fitting} or more, or raise AIRFLOW__CORE__MAX_MAP_LENGTH to at least "
+        f"{tasks}"
     )
 
 
