@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Outcomes fetched at first. Then as many as come to ``SLICE_BYTES`` if all are like the largest of those before: each
-#: request costs the API server about as much as a megabyte. What comes next may be larger than anything before, so
+#: Outcomes fetched at first. Then as many as come to ``SLICE_BYTES`` if all are like the largest of those before, since
+#: each request has a cost of its own. What comes next may be larger than anything before, so
 #: there are never more than come to ``MOST_BYTES`` with the largest results that ``[jobs] max_result_bytes`` allows.
 SLICE = 32
 SLICE_BYTES = 4 * 1024 * 1024
