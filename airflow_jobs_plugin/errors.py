@@ -77,8 +77,9 @@ class ItemFailedError(AttemptError):
 class DeliveryError(JobsError):
     """A sink could not deliver.
 
-    Attributes: ``status_code`` (the answer's, where there was one), ``retriable`` (False: do not try again),
-    ``retry_after`` (seconds that the receiver asked to wait, or None).
+    Attributes: ``status_code`` (the answer's, where there was one), ``retriable`` (False: do not try this delivery
+    again), ``retry_after`` (seconds that the receiver asked to wait, or None), ``for_all`` (True: the destination
+    refuses whatever is delivered there, for good; the run's other items are not even tried).
     """
 
     def __init__(
@@ -88,11 +89,13 @@ class DeliveryError(JobsError):
         status_code: int | None = None,
         retriable: bool = True,
         retry_after: float | None = None,
+        for_all: bool = False,
     ) -> None:
         super().__init__(message)
         self.status_code = status_code
-        self.retriable = retriable
+        self.retriable = retriable and not for_all
         self.retry_after = retry_after
+        self.for_all = for_all
 
 
 class RemoteError(JobsError):

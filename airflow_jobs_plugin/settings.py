@@ -85,6 +85,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "example": None,
         "default": "files",
     },
+    "sink_worker_identity": {
+        "description": "Whether S3 sinks of jobs created over REST may go without credentials of their own, and so "
+        "with what the worker itself may do at Amazon (environment, instance role). Never with an endpoint of their "
+        "own. Those of job files always may.",
+        "version_added": "0.1.0",
+        "type": "boolean",
+        "example": None,
+        "default": "False",
+    },
     "workspace_id": {
         "description": "The workspaceId in what sinks send.",
         "version_added": "0.1.0",

@@ -162,19 +162,28 @@ def terminate_run(
     run_id: RunId,
     body: Annotated[TerminateIn | None, Body(openapi_examples=TERMINATIONS)] = None,
 ) -> TerminatedRunOut:
-    """End a run now: calls in flight are canceled, what waits never starts. A run that has ended stays as it is."""
+    """End a run now: calls in flight are canceled, what waits never starts. A run that has ended stays as it is.
+
+    Of a run whose results are being delivered anew, that alone is ended: the run is what it was judged before, and can
+    be delivered anew again.
+    """
     reason = body.reason if body else None
 
-    def write(session: Session) -> bool:
+    def write(session: Session) -> Literal["run", "redelivery"] | None:
         me.must(session, "PUT", job_id, "RUN")
         jobs_control.get_job(session, job_id)
         done = termination.terminate(session, job_id, run_id, by=me.name, why=reason)
         if done:
-            audit.note(session, "job.terminate", job_id, me.name, run_id, why=reason)
+            audit.note(session, "job.terminate", job_id, me.name, run_id, what=done, why=reason)
         return done
 
     done = transact(write)
-    return TerminatedRunOut(message="Terminated" if done else "The run had ended already; nothing was changed")
+    messages = {
+        "run": "Terminated",
+        "redelivery": "The redelivery was ended; the run is what it was before",
+        None: "The run had ended already; nothing was changed",
+    }
+    return TerminatedRunOut(message=messages[done])
 
 
 @router.post(

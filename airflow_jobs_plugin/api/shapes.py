@@ -257,6 +257,9 @@ class DeliveryOut(_Shape):
     nextTry: NotRequired[Annotated[Instant, Field(description="When it is tried again.")]]
     payloads: NotRequired[Annotated[int, Field(description="Of a delivery item by item: how many there are.")]]
     delivered: NotRequired[Annotated[int, Field(description="How many of them arrived.")]]
+    refused: NotRequired[
+        Annotated[int, Field(description="How many of them were refused for good, each for a reason of its own.")]
+    ]
     bytes: NotRequired[int]
 
 

@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 
 from airflow_jobs_plugin import settings
 from airflow_jobs_plugin.control.definitions import InvalidDefinition
-from airflow_jobs_plugin.control.redelivery import being_redelivered
+from airflow_jobs_plugin.control.redelivery import under_way
 from airflow_jobs_plugin.errors import ConflictError, NotFoundError
 from airflow_jobs_plugin.run.items import PAYLOAD, PLAN, SINK, TERMS, Terms, item_id, planned
 from airflow_jobs_plugin.run.outcomes import KEY
@@ -167,7 +167,7 @@ def _must_be_open(session: Session, run: Any) -> None:
         .where(TaskInstance.dag_id == run.dag_id, TaskInstance.run_id == run.run_id, TaskInstance.task_id == SINK)
         .with_for_update(of=TaskInstance)
     ).one_or_none()
-    if closing is None or closing.state is not None or being_redelivered(session, run):
+    if closing is None or closing.state is not None or under_way(session, run):
         raise ConflictError("run-closing", f"the run {run.run_id!r} is closing; nothing can be appended any more")
 
 

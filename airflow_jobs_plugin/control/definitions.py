@@ -20,6 +20,7 @@ from airflow_jobs_plugin.control.termination import terminate_all, unfinished_ru
 from airflow_jobs_plugin.errors import ChangedError, ConflictError, DefinitionError
 from airflow_jobs_plugin.factory import build_dag
 from airflow_jobs_plugin.run.items import PLAN, TERMS, Terms
+from airflow_jobs_plugin.sinks.identity import refused_identity
 from airflow_jobs_plugin.spec import Fault, Job, explain
 from airflow_jobs_plugin.spec.base import MAX_DEPTH
 from airflow_jobs_plugin.spec.writeonly import Secrets, kept, masks, split
@@ -54,6 +55,8 @@ def check(definition: dict[str, Any]) -> Job:
         job = Job.model_validate(definition)
     except ValidationError as error:
         raise InvalidDefinition(explain(error)) from None
+    if job.sink is not None and (refused := refused_identity(job.sink, "API")):
+        raise InvalidDefinition([Fault(("sink",), refused)])
     try:
         build_dag(StoredJob(job, definition, "API", ""), settings.max_map_length())
     except DefinitionError as error:

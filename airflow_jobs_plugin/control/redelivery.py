@@ -10,14 +10,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from airflow_jobs_plugin.control.jobs import get_job
-from airflow_jobs_plugin.control.runs import get_run
+from airflow_jobs_plugin.control.runs import RunView, get_run
 from airflow_jobs_plugin.errors import ConflictError
-from airflow_jobs_plugin.run.delivering import REDELIVER, memory_key
 from airflow_jobs_plugin.run.items import SINK
+from airflow_jobs_plugin.run.notes import REDELIVER, memory_key
 
 
 def redeliver(session: Session, job_id: str, run_id: str) -> None:
-    """Have a run close again, with the sink as the job has it now.
+    """Have a run close again, with the sink as the job has it now and everything else as it was.
 
     What had failed goes out under the id that it had, so that a receiver that got it after all can tell; of a run that
     delivers item by item, only what is still owed. What had been delivered goes out as a new message.
@@ -50,26 +50,64 @@ def redeliver(session: Session, job_id: str, run_id: str) -> None:
         .where(TaskInstance.dag_id == job_id, TaskInstance.run_id == run_id, TaskInstance.task_id == SINK)
         .with_for_update(of=TaskInstance)
     ).all()
-    before = json.loads(_row(session, run, memory_key(run.clear_number)).value or "{}")
+    before = _noted(session, run) or _told(view)
+    # As it goes back to, should somebody end the redelivery.
+    judged = {"state": run.state, "endDate": run.end_date and run.end_date.isoformat(), "report": view.report}
     clear_task_instances(list(closing), session, dag_run_state=False)
     # Clearing by hand counts; the run's start stays what it was, since none of its items runs again.
     run.clear_number += 1
     run._state = DagRunState.RUNNING
     run.end_date = run.last_scheduling_decision = None
     delivered = (before.get("done") or {}).get("status") == "delivered"
-    asked: dict[str, Any] = {"clearNumber": run.clear_number, "again": delivered or bool(before.get("again"))}
+    asked: dict[str, Any] = {
+        "clearNumber": run.clear_number,
+        "again": delivered or bool(before.get("again")),
+        # Items do not run again, so the judgement stands, whatever the definition tolerates by now.
+        "status": view.report.get("status"),
+        "judged": judged,
+    }
     if not delivered:
-        asked |= {"message": before.get("message"), "sent": before.get("sent", "")}
+        asked |= {"message": before.get("message"), "sent": before.get("sent", ""), "begin": before.get("begin", 0)}
     row = _row(session, run, REDELIVER)
-    row.value, row.updated_at = json.dumps(asked), datetime.now(UTC)
+    row.value, row.updated_at, row.expires_at = json.dumps(asked), datetime.now(UTC), None
     session.add(row)
     session.flush()
 
 
-def being_redelivered(session: Session, run: Any) -> bool:
-    """Whether the run was set going again only to deliver what it has."""
-    asked = json.loads(_row(session, run, REDELIVER).value or "{}")
-    return bool(asked) and asked.get("clearNumber") == run.clear_number
+def under_way(session: Session, run: Any) -> dict[str, Any] | None:
+    """What a run that is closing anew was judged before; None if it closes for the first time, or not at all."""
+    asked: dict[str, Any] = json.loads(_row(session, run, REDELIVER).value or "{}")
+    return asked.get("judged") if asked.get("clearNumber") == run.clear_number else None
+
+
+def give_up(session: Session, run: Any, judged: dict[str, Any]) -> None:
+    """Have a run be what it was judged before its redelivery, once its tasks have ended.
+
+    What the redelivery has sent stays noted, and the next one goes on from there.
+    """
+    from airflow.models.xcom import XComModel
+    from airflow.utils.state import DagRunState
+
+    run.set_state(DagRunState(judged["state"]))
+    if judged["endDate"]:
+        run.end_date = datetime.fromisoformat(judged["endDate"])
+    if judged["report"]:
+        XComModel.set(
+            "return_value", judged["report"], dag_id=run.dag_id, task_id=SINK, run_id=run.run_id, session=session
+        )
+
+
+def _noted(session: Session, run: Any) -> dict[str, Any]:
+    """What the last closing remembers; of one that never began, what it was asked to do."""
+    found: dict[str, Any] = json.loads(_row(session, run, memory_key(run.clear_number)).value or "{}")
+    asked: dict[str, Any] = {} if found else json.loads(_row(session, run, REDELIVER).value or "{}")
+    return asked if asked.get("clearNumber") == run.clear_number else found
+
+
+def _told(view: RunView) -> dict[str, Any]:
+    """What there is to know where Airflow forgets: it does of tasks that succeed, with ``[state_store]
+    clear_on_success``, and did of all after a month while notes were kept for its default time."""
+    return {"done": view.delivery, "message": (view.delivery or {}).get("id")}
 
 
 def _row(session: Session, run: Any, key: str) -> Any:

@@ -7,10 +7,12 @@ by one, lets others start meanwhile.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Literal
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from airflow_jobs_plugin.control import redelivery
 from airflow_jobs_plugin.control.marks import TERMINATED, mark
 from airflow_jobs_plugin.errors import NotFoundError
 
@@ -24,8 +26,13 @@ def unfinished_runs(session: Session, job_id: str) -> list[str]:
     return list(session.scalars(select(DagRun.run_id).where(DagRun.dag_id == job_id, DagRun._state.in_(states))))
 
 
-def terminate(session: Session, job_id: str, run_id: str, *, by: str, why: str | None = None) -> bool:
-    """End a run now; returns False, having changed nothing, if it had ended. Raises ``NotFoundError``."""
+def terminate(
+    session: Session, job_id: str, run_id: str, *, by: str, why: str | None = None
+) -> Literal["run", "redelivery"] | None:
+    """End a run now; returns None, having changed nothing, if it had ended. Raises ``NotFoundError``.
+
+    Of a run that had ended, and is being delivered anew, that alone is ended: it is what it was judged before.
+    """
     from airflow.models.dagrun import DagRun
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.state import DagRunState, State, TaskInstanceState
@@ -36,7 +43,9 @@ def terminate(session: Session, job_id: str, run_id: str, *, by: str, why: str |
     if run is None:
         raise NotFoundError("run-not-found", f"the job {job_id!r} has no run {run_id!r}")
     if run.state not in (DagRunState.QUEUED, DagRunState.RUNNING):
-        return False
+        return None
+    judged = redelivery.under_way(session, run)
+    skipped = TaskInstanceState.SKIPPED
     now = datetime.now(UTC)
     # A task that runs learns from its next heartbeat that it no longer does; what is queued is refused when it tries
     # to start.
@@ -47,13 +56,21 @@ def terminate(session: Session, job_id: str, run_id: str, *, by: str, why: str |
             TaskInstance.run_id == run_id,
             TaskInstance.state.is_(None) | TaskInstance.state.not_in(list(State.finished)),
         )
-        .values(state=TaskInstanceState.SKIPPED, start_date=func.coalesce(TaskInstance.start_date, now), end_date=now)
+        .values(
+            state=TaskInstanceState(judged["state"]) if judged else skipped,
+            start_date=func.coalesce(TaskInstance.start_date, now),
+            end_date=now,
+        )
         .execution_options(synchronize_session=False)
     )
+    if judged is not None:
+        redelivery.give_up(session, run, judged)
+        session.flush()
+        return "redelivery"
     mark(session, run, TERMINATED, {"by": by, "at": now.isoformat(), "why": why, "started": run.start_date is not None})
     run.set_state(DagRunState.FAILED)
     session.flush()
-    return True
+    return "run"
 
 
 def terminate_all(session: Session, job_id: str, run_ids: list[str], *, by: str, why: str) -> None:

@@ -58,8 +58,11 @@ class ClosingRetryPolicy(RetryPolicy):
         return RetryDecision.default()
 
 
-def close(context: Context, job: Job, items: list[dict[str, Any]] | None) -> None:
+def close(context: Context, job: Job, items: list[dict[str, Any]] | None, judged: str | None = None) -> None:
     """Judge, deliver and report; returns if the run succeeded.
+
+    :param judged: how the run was judged before, when its results are delivered anew: the definition that it went by
+        may not be kept any more
 
     Raises ``AirflowFailException`` if it did not, ``AirflowRescheduleException`` if an item is still under way,
     and a retried ``DeliveryError`` while the sink's window is open.
@@ -75,7 +78,7 @@ def close(context: Context, job: Job, items: list[dict[str, Any]] | None) -> Non
         log.warning("%d items have not ended, the first is %d; closing later", len(open_items), open_items[0])
         raise later()
     counts = Counts(len(items), sum(states[n] == "success" for n in range(len(items))))
-    status = counts.status(job.configuration.tolerated_failure_percentage)
+    status = judged or counts.status(job.configuration.tolerated_failure_percentage)
     log.info("%s: %d items, %d succeeded, %d failed", status, counts.total, counts.succeeded, counts.failed)
 
     report: dict[str, Any] = {
@@ -100,10 +103,8 @@ def close(context: Context, job: Job, items: list[dict[str, Any]] | None) -> Non
     if report["delivery"] and report["delivery"]["status"] == "failed":
         raise AirflowFailException(f"The results were not delivered: {report['delivery']['message']}")
     if status == "FAILURE":
-        raise AirflowFailException(
-            f"{counts.failed} of {counts.total} items failed; tolerated: "
-            f"{job.configuration.tolerated_failure_percentage:g}%"
-        )
+        tolerated = "" if judged else f"; tolerated: {job.configuration.tolerated_failure_percentage:g}%"
+        raise AirflowFailException(f"{counts.failed} of {counts.total} items failed{tolerated}")
 
 
 __all__ = ["RETRIES", "RETRY_DELAY", "ClosingRetryPolicy", "Counts", "close"]

@@ -12,9 +12,11 @@ from airflow_jobs_plugin import settings
 from airflow_jobs_plugin.errors import AttemptError, DefinitionError, ItemFailedError
 from airflow_jobs_plugin.run import closing
 from airflow_jobs_plugin.run.appending import append_children, append_url, run_token
-from airflow_jobs_plugin.run.delivering import asked_again, deliver_item, message_of_item
 from airflow_jobs_plugin.run.items import DEFINITION, TERMS, Terms, item_id, parameters_of, plan_items, policy_of
 from airflow_jobs_plugin.run.memory import ItemMemory
+from airflow_jobs_plugin.run.messages import message_of_item
+from airflow_jobs_plugin.run.notes import asked_again
+from airflow_jobs_plugin.run.one_by_one import deliver_item
 from airflow_jobs_plugin.run.outcomes import completed, failed, planned_items, store_outcome
 from airflow_jobs_plugin.run.rescheduling import later
 from airflow_jobs_plugin.run.retry import attempt_number
@@ -165,7 +167,7 @@ class PayloadOperator(_JobOperator):
 
     def _deliver(self, context: Context, job: Job, outcome: dict[str, Any]) -> None:
         try:
-            deliver_item(context, job, self.item, index_of(context), outcome)
+            deliver_item(context, job, self.item, outcome)
         except Stopped:
             # The item has ended and its outcome is kept; closing the run sends what this worker no longer can.
             self.log.warning("Stopped while the result was being delivered; closing the run will try again")
@@ -226,6 +228,8 @@ class SinkOperator(_JobOperator):
 
     def execute(self, context: Context) -> None:
         items = planned_items(context)
-        # Who has the results delivered anew has perhaps just mended the sink.
-        job = context["dag"].stored.job if asked_again(context) else job_of(context, items)  # type: ignore[attr-defined]
-        closing.close(context, job, items)
+        job, asked = job_of(context, items), asked_again(context)
+        if asked:
+            # Who has the results delivered anew has perhaps just mended the sink. Nothing else is as it is now.
+            job = job.model_copy(update={"sink": context["dag"].stored.job.sink})  # type: ignore[attr-defined]
+        closing.close(context, job, items, judged=asked.get("status"))

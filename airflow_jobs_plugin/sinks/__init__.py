@@ -5,8 +5,10 @@ from __future__ import annotations
 from airflow_jobs_plugin.errors import ConfigurationError
 from airflow_jobs_plugin.sinks.base import DeliverySink
 from airflow_jobs_plugin.sinks.destinations import Destinations, Source
+from airflow_jobs_plugin.sinks.guarded import Guarded
 from airflow_jobs_plugin.spec import S3Sink, Sink, WebhookSink
 from airflow_jobs_plugin.spec.plugins import sink_class
+from airflow_jobs_plugin.spec.secrets import Redactor, secrets_in
 
 
 def sink_for(spec: Sink, source: Source = "CODE") -> DeliverySink:
@@ -23,11 +25,12 @@ def sink_for(spec: Sink, source: Source = "CODE") -> DeliverySink:
         from airflow_jobs_plugin.sinks.s3 import S3
 
         return S3(spec, destinations)
+    secrets = secrets_in(spec.model_dump(mode="json"))
     try:
         found = sink_class(spec.type)
         if found is None:
             raise ValueError(f"the sink type {spec.type!r} is not installed here")
-        sink: DeliverySink = found(spec, destinations)
+        made: DeliverySink = found(spec, destinations)
     except Exception as error:
-        raise ConfigurationError(f"sink: {error}") from error
-    return sink
+        raise ConfigurationError(f"sink: {Redactor(secrets)(str(error))}") from error
+    return Guarded(made, spec.type, secrets)

@@ -15,6 +15,8 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Literal
 from urllib.parse import urlsplit
 
+import idna
+
 from airflow_jobs_plugin import settings
 from airflow_jobs_plugin.errors import DeliveryError
 
@@ -72,12 +74,16 @@ class Destinations:
         except ValueError:
             host, port = "", None
         if not host:
-            raise DeliveryError("the destination is no URL", retriable=False)
+            raise DeliveryError("the destination is no URL", for_all=True)
+        try:
+            host = on_the_wire(host)
+        except UnicodeError:
+            raise DeliveryError(f"{host!r} cannot be the name of a host", for_all=True) from None
         patterns = settings.words("sink_hosts")
         if patterns and not any(_matches(name, pattern) for name in _spellings(host) for pattern in patterns):
             raise DeliveryError(
                 f"the host {host!r} is none that [jobs] sink_hosts allows; a pattern for it has to be added there",
-                retriable=False,
+                for_all=True,
             )
         return host, port or _PORTS.get(parts.scheme.lower(), 443)
 
@@ -85,7 +91,7 @@ class Destinations:
         rule = settings.text("sink_private_addresses").lower()
         if rule not in ("files", "all", "none"):
             raise DeliveryError(
-                f"[jobs] sink_private_addresses is {rule!r}; it should be 'files', 'all' or 'none'", retriable=False
+                f"[jobs] sink_private_addresses is {rule!r}; it should be 'files', 'all' or 'none'", for_all=True
             )
         return rule == "all" or (rule == "files" and self.source == "CODE")
 
@@ -94,7 +100,7 @@ class Destinations:
         return DeliveryError(
             f"the host {host!r} is not on the public network, where [jobs] sink_private_addresses does not let this "
             f"job deliver; {allow}",
-            retriable=False,
+            for_all=True,
         )
 
 
@@ -131,12 +137,20 @@ def _matches(host: str, pattern: str) -> bool:
     return re.fullmatch(expression, host) is not None
 
 
+def on_the_wire(host: str) -> str:
+    """A host as the HTTP clients ask for it; the name that is judged has to be that one. Raises ``UnicodeError``.
+
+    Names with letters beyond ASCII are encoded as they do it, by IDNA 2008: Python's own codec knows that of 2003
+    alone, by which ``faß.de`` is another host, ``fass.de``.
+    """
+    return host.lower() if host.isascii() else idna.encode(host.lower()).decode()
+
+
 def _spellings(host: str) -> set[str]:
-    """A host as it is written, and as it goes over the wire."""
-    spellings = {host.lower()}
+    """A host as it goes over the wire, and as people write it."""
+    spellings = {host}
     with suppress(UnicodeError):
-        wire = host.encode("idna")
-        spellings |= {wire.decode().lower(), wire.decode("idna").lower()}
+        spellings.add(idna.decode(host))
     return spellings
 
 

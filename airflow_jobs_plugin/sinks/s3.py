@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from airflow_jobs_plugin.errors import DeliveryError
 from airflow_jobs_plugin.sinks.base import Delivery, Format, Window, one_line
 from airflow_jobs_plugin.sinks.destinations import Destinations, environment_proxy
+from airflow_jobs_plugin.sinks.identity import refused_connection, refused_identity
 from airflow_jobs_plugin.spec import S3Sink
 from airflow_jobs_plugin.spec.keys import fill
 from airflow_jobs_plugin.spec.secrets import Redactor
@@ -47,6 +48,23 @@ _PASSING = {
     "XAmzContentSHA256Mismatch",
 }
 
+#: What a store refuses with whatever is put there: not this object, but the bucket, the keys or the account.
+_FOR_ALL = {
+    "AccountProblem",
+    "AllAccessDisabled",
+    "AuthorizationHeaderMalformed",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidBucketName",
+    "InvalidSecurity",
+    "InvalidToken",
+    "MethodNotAllowed",
+    "NoSuchBucket",
+    "NotSignedUp",
+    "PermanentRedirect",
+    "SignatureDoesNotMatch",
+}
+
 
 class S3:
     """Puts deliveries into a bucket."""
@@ -70,9 +88,13 @@ class S3:
             to = f"s3://{self._spec.bucket}/{fill(self._spec.key_template, delivery.names)}"
         except ValueError as error:
             raise DeliveryError(str(error), retriable=False) from None
+        if refused := refused_identity(self._spec, self._destinations.source):
+            raise DeliveryError(f"the sink {refused}", for_all=True)
         secrets = [self._spec.access_key_id, self._spec.secret_access_key]
+        making = True
         try:
             client = self._client(secrets)
+            making = False
             client.upload_fileobj(
                 _LeftOpen(delivery.body),
                 self._spec.bucket,
@@ -86,7 +108,7 @@ class S3:
                 ),
             )
         except ClientError as error:
-            raise _refused(error, to, secrets) from None
+            raise _refused(error, to, secrets, making) from None
         except (BotoCoreError, ResponseParserError) as error:
             raise _unreached(error, to, secrets) from None
         return {"to": to, "id": delivery.id}
@@ -100,6 +122,10 @@ class S3:
         try:
             hook = S3Hook(aws_conn_id=self._spec.conn_id, region_name=self._spec.region)
             connection = self._connection(hook)
+            if refused := refused_connection(
+                self._spec, self._destinations.source, has_credentials=_has_credentials(connection)
+            ):
+                raise DeliveryError(f"the sink {refused}", for_all=True)
             secrets += [connection.aws_access_key_id, connection.aws_secret_access_key, connection.aws_session_token]
             given = connection.get_service_endpoint_url("s3")
             if given is not None:
@@ -131,7 +157,7 @@ class S3:
             raise DeliveryError(
                 f"the connection {self._spec.conn_id!r} cannot be used ({type(error).__name__}); it should be readable "
                 "for this task, of the type aws, and its extra a JSON object",
-                retriable=False,
+                for_all=True,
             ) from None
         proxies = theirs.proxies or {}
 
@@ -156,7 +182,7 @@ class S3:
             raise DeliveryError(
                 f"there is no connection {self._spec.conn_id!r}; create it with `airflow connections add "
                 f"{self._spec.conn_id} --conn-type aws --conn-login KEY_ID --conn-password SECRET_KEY`",
-                retriable=False,
+                for_all=True,
             )
         if self._spec.endpoint is not None:
             service = {**connection.get_service_config("s3"), "endpoint_url": self._spec.endpoint}
@@ -185,6 +211,10 @@ class S3:
                 request.url = parts._replace(netloc=address + (f":{parts.port}" if parts.port else "")).geturl()
 
 
+def _has_credentials(connection: AwsConnectionWrapper) -> bool:
+    return bool(connection.aws_access_key_id or connection.profile_name or connection.role_arn)
+
+
 class _LeftOpen:
     """A body from its start to its end. The upload closes what it is given; the body may be needed again."""
 
@@ -203,13 +233,19 @@ class _LeftOpen:
         pass
 
 
-def _refused(error: Any, to: str, secrets: list[str | None]) -> DeliveryError:
+def _refused(error: Any, to: str, secrets: list[str | None], making: bool) -> DeliveryError:
+    """What to say of a refusal. ``making``: it came before anything was sent, as when a role could not be assumed."""
     said: dict[str, Any] = error.response.get("Error", {})
     meta = error.response.get("ResponseMetadata", {})
     status, code = meta.get("HTTPStatusCode"), str(said.get("Code", ""))
     passing = not isinstance(status, int) or status >= 500 or status in (307, 408, 429) or code in _PASSING
     text = _told(f"{code}: {said.get('Message', '')}", secrets)
-    return DeliveryError(f"{to} was refused with {status}, {text}", status_code=status, retriable=passing)
+    return DeliveryError(
+        f"{to} was refused with {status}, {text}",
+        status_code=status,
+        retriable=passing,
+        for_all=not passing and (making or code in _FOR_ALL),
+    )
 
 
 def _unreached(error: Exception, to: str, secrets: list[str | None]) -> DeliveryError:
@@ -219,6 +255,7 @@ def _unreached(error: Exception, to: str, secrets: list[str | None]) -> Delivery
         HTTPClientError,
         IncompleteReadError,
         MetadataRetrievalError,
+        ParamValidationError,
     )
     from botocore.parsers import ResponseParserError
 
@@ -230,7 +267,9 @@ def _unreached(error: Exception, to: str, secrets: list[str | None]) -> Delivery
         (ConnectionError, HTTPClientError, IncompleteReadError, CredentialRetrievalError, MetadataRetrievalError),
     )
     words = "could not be reached" if passing else "could not be written"
-    return DeliveryError(f"{to} {words}: {_told(str(error), secrets)}", retriable=passing)
+    # Such as that there are no credentials; what is wrong with one key alone is a parameter.
+    for_all = not passing and not isinstance(error, ParamValidationError)
+    return DeliveryError(f"{to} {words}: {_told(str(error), secrets)}", retriable=passing, for_all=for_all)
 
 
 def _told(text: str, secrets: list[str | None]) -> str:

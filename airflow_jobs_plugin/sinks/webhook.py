@@ -94,7 +94,7 @@ class Webhook:
         except (ImportError, ValueError) as error:
             raise DeliveryError(
                 f"the environment's proxy cannot be used: {type(error).__name__}; it should be http(s)://host:port",
-                retriable=False,
+                for_all=True,
             ) from None
         with client:
             yield client, addresses
@@ -117,7 +117,7 @@ class Webhook:
                 f"{self.destination()} answered {response.status_code}{': ' + said if said else ''}",
                 status_code=response.status_code,
                 # 410 Gone: the receiver wants no more of this.
-                retriable=response.status_code != httpx.codes.GONE,
+                for_all=response.status_code == httpx.codes.GONE,
                 retry_after=retry_after(response.headers.get("Retry-After"), datetime.now(UTC)),
             )
 

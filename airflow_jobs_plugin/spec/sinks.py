@@ -41,13 +41,40 @@ def check_headers(headers: dict[str, str]) -> dict[str, str]:
     return headers
 
 
+#: What says how a message is carried, and is for whoever carries it to say.
+_FRAMING = frozenset({
+    "connection", "content-encoding", "content-length", "expect", "host", "keep-alive", "proxy-authorization",
+    "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+})  # fmt: skip
+
+
+def check_own_headers(headers: dict[str, str]) -> dict[str, str]:
+    """Return the headers if a definition may add them to a delivery; else raise ``ValueError``."""
+    for name in headers:
+        if name.lower() in _FRAMING:
+            hint = (
+                "the URL says to which host it goes" if name.lower() == "host" else "it is set as the message needs it"
+            )
+            raise ValueError(f"{name!r} is not for a definition to say: {hint}; leave it out")
+    return headers
+
+
+def _is_name(host: str) -> bool:
+    """Whether HTTP clients find a host of that name thinkable. May raise ``UnicodeError`` instead of saying no."""
+    if host.isascii():
+        return bool(host.encode("idna"))
+    import idna
+
+    return bool(idna.encode(host.lower()))
+
+
 def check_http_url(url: str) -> str:
     """Return the URL if it is an absolute http(s) one; else raise ``ValueError``."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
         # What cannot be a name on the network would only fail when the results are to be delivered.
-        usable = parts.scheme in ("http", "https") and bool(host.encode("idna")) and parts.port != 0
+        usable = parts.scheme in ("http", "https") and _is_name(host) and parts.port != 0
     except ValueError:  # a UnicodeError is one
         usable = False
     if not usable or any(ord(c) <= 32 or ord(c) == 127 for c in url):
@@ -86,8 +113,8 @@ class WebhookSink(BaseSink):
 
     type: Literal["webhook"]
     url: HttpUrl
-    headers: Headers = Field(default_factory=dict)
-    """Sent along. Write-only: never shown again."""
+    headers: Annotated[Headers, AfterValidator(check_own_headers)] = Field(default_factory=dict)
+    """Sent along; not those that say how a message is carried, such as Host. Write-only: never shown again."""
     secret: Annotated[str, Field(min_length=1, max_length=500)] | None = None
     """Signs deliveries as Standard Webhooks says (``whsec_`` and base64, or the bare base64). Write-only."""
 

@@ -194,6 +194,89 @@ def test_only_what_is_owed_is_delivered_anew_item_by_item(
     assert len({request.headers["webhook-id"] for request in inbox.ledger.all()}) == 3
 
 
+def query(airflow: AirflowStack, statement: str, **values: Any) -> list[Any]:
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(airflow.postgres.url("psycopg2"))
+    try:
+        with engine.begin() as connection:
+            found = connection.execute(sqlalchemy.text(statement), values)
+            return list(found) if found.returns_rows else []
+    finally:
+        engine.dispose()
+
+
+def test_an_item_by_item_redelivery_that_failed_goes_on_under_its_own_ids(
+    rest: httpx.Client, airflow: AirflowStack, api: Api, inbox: WebhookReceiver
+) -> None:
+    sink = hook(inbox, delivery="payload")
+    create(rest, "once-more", payload=echoes(3), sink=sink)
+    run_id = trigger(rest, "once-more")
+    wait_for(airflow, rest, "once-more", run_id, "SUCCESS")
+    first = set(ids(inbox))
+    assert len(first) == 3
+
+    def sent() -> list[Any]:
+        return inbox.ledger.all()
+
+    def again() -> None:
+        rest.post(f"/jobs/once-more/runs/{run_id}/redeliver").raise_for_status()
+
+    inbox.script([200] + [410] * 9)
+    again()
+    run = wait_for(airflow, rest, "once-more", run_id, "FAILURE")
+    assert (run["delivery"]["payloads"], run["delivery"]["delivered"]) == (3, 1)
+    second = sent()[3:]
+    anew = {request.body["apiInfo"]["parameters"]["n"]: request.headers["webhook-id"] for request in second}
+    assert not first & set(anew.values()), "new messages"
+    # Nothing of that may be forgotten, as Airflow does by default after a month.
+    statement = "SELECT key, expires_at FROM task_state_store WHERE run_id = :run AND task_id = 'sink'"
+    kept = dict(tuple(row) for row in query(airflow, statement, run=run_id))
+    assert kept == {"delivery-0": None, "delivery-1": None, "redeliver": None}
+    taken = inbox.delivered()[-1]["apiInfo"]["parameters"]["n"]
+    inbox.script([])
+    again()
+    run = wait_for(airflow, rest, "once-more", run_id, "SUCCESS")
+    third = {r.body["apiInfo"]["parameters"]["n"]: r.headers["webhook-id"] for r in sent()[3 + len(second) :]}
+    assert set(third) == {0, 1, 2} - {taken}, "only what is owed"
+    base = next(iter(anew.values())).rpartition("_")[0]
+    assert third == {n: f"{base}_{n}" for n in third}, "under the ids of the redelivery that failed"
+    assert len(api.calls("once-more")) == 3
+
+
+def test_ending_a_redelivery_leaves_the_run_as_it_was_judged(
+    rest: httpx.Client, airflow: AirflowStack, api: Api, inbox: WebhookReceiver
+) -> None:
+    inbox.script([410] + [503] * 9)
+    create(rest, "given-up", payload=echoes(2), sink=hook(inbox))
+    run_id = trigger(rest, "given-up")
+    judged = wait_for(airflow, rest, "given-up", run_id, "FAILURE")
+    for round in range(2):
+        rest.post(f"/jobs/given-up/runs/{run_id}/redeliver").raise_for_status()
+        if round == 0:
+            # Once while it waits for its next try, once as soon as it was asked for.
+            retrying = lambda: (run_of(rest, "given-up", run_id)["delivery"] or {}).get("status") == "retrying"  # noqa: E731
+            airflow.client.wait_until("a failed try", retrying, 60)
+        told = rest.post(f"/jobs/given-up/runs/{run_id}/terminate", json={"reason": "wrong receiver"}).json()
+        assert told == {"message": "The redelivery was ended; the run is what it was before"}
+        run = run_of(rest, "given-up", run_id)
+        assert (run["status"], run["delivery"], run["error"]) == ("FAILURE", judged["delivery"], judged["error"])
+        assert (run["start_time"], run["end_time"]) == (judged["start_time"], judged["end_time"])
+    inbox.script([])
+    rest.post(f"/jobs/given-up/runs/{run_id}/redeliver").raise_for_status()
+    wait_for(airflow, rest, "given-up", run_id, "SUCCESS")
+    assert len(set(ids(inbox))) == 1, "it still is the message that had failed"
+    # Of a run that was good, too.
+    inbox.script([503] * 9)
+    rest.post(f"/jobs/given-up/runs/{run_id}/redeliver").raise_for_status()
+    before = len(inbox.ledger)
+    airflow.client.wait_until("another try", lambda: len(inbox.ledger) > before, 60)
+    rest.post(f"/jobs/given-up/runs/{run_id}/terminate")
+    run = run_of(rest, "given-up", run_id)
+    assert (run["status"], run["delivery"]["status"]) == ("SUCCESS", "delivered")
+    assert len(api.calls("given-up")) == 2
+
+
 def test_a_redelivery_that_cannot_be_is_refused(
     rest: httpx.Client, airflow: AirflowStack, api: Api, inbox: WebhookReceiver
 ) -> None:

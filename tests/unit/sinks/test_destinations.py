@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -151,6 +152,11 @@ def test_a_setting_that_is_none_of_them_lets_nothing_pass(monkeypatch: pytest.Mo
         ("h?oks.[a-z]xample.com", "hooks.example.com", False),
         ("bücher.example", "xn--bcher-kva.example", True),
         ("xn--bcher-kva.example", "bücher.example", True),
+        # As HTTP clients have it, and not as Python's own codec does, to which these two are one.
+        ("faß.example", "fass.example", False),
+        ("fass.example", "faß.example", False),
+        ("faß.example", "faß.example", True),
+        ("FAß.example", "xn--fa-hia.example", True),
         ("::1", "[::1]", True),
     ],
 )
@@ -331,3 +337,14 @@ def test_a_store_without_tls_is_connected_to_at_the_judged_address(names: Any, m
 
 def _snake(keys: dict[str, str]) -> dict[str, str]:
     return {"access_key_id": keys["accessKeyId"], "secret_access_key": keys["secretAccessKey"]}
+
+
+def test_the_name_that_is_looked_up_is_the_one_that_is_asked_for(
+    receiver: WebhookReceiver, names: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up = names("xn--fa-hia.example", ["8.8.8.8"])
+    monkeypatch.setattr(destinations, "is_public", lambda address: True)
+    url = f"http://faß.example:{receiver.port}/"
+    assert Destinations("API").addresses(url) == ["8.8.8.8"]
+    assert looked_up == ["xn--fa-hia.example"]
+    assert httpx.URL(url).raw_host == b"xn--fa-hia.example"

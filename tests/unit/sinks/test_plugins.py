@@ -231,3 +231,54 @@ def test_nothing_is_looked_up_for_types_that_are_built_in(monkeypatch: pytest.Mo
     plugins.forget()
     monkeypatch.setattr(plugins, "entry_points", refuse)
     Job.model_validate({**definition(), "sink": {"type": "s3", "bucket": "abc"}})
+
+
+def saying(install: Callable[..., None], what: str, **sink: Any) -> Any:
+    """A sink whose every delivery ends with a line of code."""
+    begin = FOLDER_SINK.index("        path = Path(")
+    install("odd_sink", f"{FOLDER_SINK[:begin]}        {what}\n", {"folder": "odd_sink:FolderSink"})
+    return sink_for(Job.model_validate(definition(**sink)).sink)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("returned", "kept"),
+    [
+        ("{'status': 'failed', 'tries': 9, 'bytes': 1, 'to': 'x', 'id': 'm'}", {"to": "x", "id": "m"}),
+        ("{'to': object(), 'when': timedelta(1), 'n': float('nan'), 3: 4}", {"to": "/srv/results"}),
+        ("{'a': {'b': [1, None, 2.5, 'x']}, 'c': {'d': {1, 2}}, 'e': [object()]}",
+         {"a": {"b": [1, None, 2.5, "x"]}, "to": "/srv/results"}),
+        ("{'etag': 'a\\0b\\ud800', 'statusCode': 'fine'}", {"etag": "ab?", "to": "/srv/results"}),
+        ("{'huge': 'x' * 100000, 'to': 'x'}", {"to": "x"}),
+        ("None", {"to": "/srv/results"}),
+        ("'delivered'", {"to": "/srv/results"}),
+    ],
+)  # fmt: skip
+def test_a_receipt_is_kept_as_far_as_it_is_json_and_not_ours_to_say(
+    returned: str, kept: dict[str, Any], install: Callable[..., None]
+) -> None:
+    receipt = saying(install, f"return {returned}").deliver(Delivery("msg_1", io.BytesIO(b""), 0))
+    assert receipt == kept
+    json.dumps(receipt, allow_nan=False)
+
+
+def test_whatever_a_sink_raises_is_a_delivery_that_failed(install: Callable[..., None]) -> None:
+    sink = saying(install, "raise RuntimeError('token hunter2 was refused')", token="hunter2")
+    with pytest.raises(DeliveryError, match="'folder' failed with RuntimeError; the log") as caught:
+        sink.deliver(Delivery("msg_1", io.BytesIO(b""), 0))
+    assert caught.value.retriable
+
+
+def test_what_a_sink_says_of_its_failure_is_told_without_its_secrets(install: Callable[..., None]) -> None:
+    said = "DeliveryError('hunter2\\0 ' + 'x' * 5000, retriable=False, status_code='no', retry_after='soon')"
+    sink = saying(install, f"raise {said}", token="hunter2")
+    with pytest.raises(DeliveryError) as caught:
+        sink.deliver(Delivery("msg_1", io.BytesIO(b""), 0))
+    error = caught.value
+    assert str(error).startswith("*** xxx")
+    assert (len(str(error)), error.retriable, error.status_code, error.retry_after) == (1000, False, None, None)
+
+
+def test_a_sink_without_a_window_is_a_fault_of_the_set_up(install: Callable[..., None]) -> None:
+    install("odd_sink", FOLDER_SINK.replace("window =", "door ="), {"folder": "odd_sink:FolderSink"})
+    with pytest.raises(ConfigurationError, match="'folder' has no 'window'"):
+        sink_for(Job.model_validate(definition()).sink)  # type: ignore[arg-type]

@@ -17,12 +17,14 @@ import boto3
 import httpx
 import pytest
 
+from airflow_jobs_plugin.control.definitions import InvalidDefinition, check
 from airflow_jobs_plugin.demo.server import Reply
 from airflow_jobs_plugin.errors import DeliveryError
 from airflow_jobs_plugin.sinks import s3 as module
 from airflow_jobs_plugin.sinks import sink_for
 from airflow_jobs_plugin.sinks.base import CONTENT_TYPES, Delivery
 from airflow_jobs_plugin.sinks.bodies import RunFacts, item_body, item_names, run_body, run_lines, run_names
+from airflow_jobs_plugin.sinks.destinations import Destinations
 from airflow_jobs_plugin.sinks.s3 import S3
 from airflow_jobs_plugin.spec import S3Sink
 
@@ -135,6 +137,56 @@ def test_without_credentials_of_its_own_the_workers_count(store: Store, monkeypa
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "worker-secret")
     S3(spec(store.url)).deliver(delivery())
     assert list(store.bodies()) == [DEFAULT_KEY]
+
+
+def test_a_job_created_over_rest_does_not_deliver_as_the_worker(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAWORKER")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "worker-secret")
+    monkeypatch.setenv("AIRFLOW__JOBS__SINK_PRIVATE_ADDRESSES", "all")
+    monkeypatch.setenv("AIRFLOW_CONN_BARE", json.dumps({"conn_type": "aws"}))
+    placed = {"conn_type": "aws", "extra": {"endpoint_url": store.url, "region_name": "us-east-1"}}
+    monkeypatch.setenv("AIRFLOW_CONN_PLACED", json.dumps(placed))
+    for allowed in ("False", "True"):
+        monkeypatch.setenv("AIRFLOW__JOBS__SINK_WORKER_IDENTITY", allowed)
+        for fields in ({}, {"connId": "bare"}):
+            error = failure(S3(spec(store.url, **fields), Destinations("API")))
+            assert error.for_all
+            assert "signed as the worker" in str(error)
+    assert store.bodies() == {}
+    monkeypatch.setenv("AIRFLOW__JOBS__SINK_WORKER_IDENTITY", "False")
+    error = failure(S3(spec(None), Destinations("API")))
+    assert error.for_all
+    assert "[jobs] sink_worker_identity" in str(error)
+    # Where the operator has put the endpoint into a connection, it is the operator's; and so are job files.
+    S3(S3Sink(type="s3", bucket="results", conn_id="placed"), Destinations("API")).deliver(delivery())
+    S3(spec(store.url, key="file"), Destinations("CODE")).deliver(delivery())
+    assert set(store.bodies()) == {DEFAULT_KEY, "file"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "allowed", "said"),
+    [
+        ({}, False, "[jobs] sink_worker_identity"),
+        ({}, True, None),
+        ({"endpoint": "https://s3.example.com"}, True, "signed as the worker"),
+        ({"connId": "store", "endpoint": "https://s3.example.com"}, False, None),
+        (KEYS, False, None),
+    ],
+)
+def test_a_definition_over_rest_is_refused_if_it_would_deliver_as_the_worker(
+    fields: dict[str, Any], allowed: bool, said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__JOBS__SINK_WORKER_IDENTITY", str(allowed))
+    definition = {"id": "x", "payload": [{"api": "a"}], "sink": {"type": "s3", "bucket": "results", **fields}}
+    if said is None:
+        check(definition)
+        return
+    with pytest.raises(InvalidDefinition) as caught:
+        check(definition)
+    (fault,) = caught.value.faults
+    assert fault.path == ("sink",)
+    assert said in fault.message
+    assert "give connId, or accessKeyId and secretAccessKey" in fault.message
 
 
 def test_a_connection_that_is_not_there_is_no_reason_to_use_the_workers_own_rights(

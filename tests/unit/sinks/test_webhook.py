@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from standardwebhooks import Webhook as Verifier
 
 from airflow_jobs_plugin.demo.receiver import WebhookReceiver
@@ -15,7 +16,7 @@ from airflow_jobs_plugin.errors import DeliveryError
 from airflow_jobs_plugin.sinks.base import Delivery, Window
 from airflow_jobs_plugin.sinks.bodies import RunFacts, item_body, run_body
 from airflow_jobs_plugin.sinks.webhook import Webhook, retry_after
-from airflow_jobs_plugin.spec import WebhookSink
+from airflow_jobs_plugin.spec import WebhookSink, explain
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 FACTS = RunFacts("w", "p", "job", "run", "COMPLETED", "MANUAL", "2026-01-01T00:00:00+00:00", "2026-01-01T00:01:00+00:00", 2, 1, 1)  # fmt: skip  # noqa: E501
@@ -95,7 +96,6 @@ def test_headers_are_sent_once_whatever_their_case_and_ours_are_the_messages(rec
     own = {
         "content-type": "text/plain",
         "Webhook-ID": "mine",
-        "content-length": "1",
         "user-agent": "ours",
         "X-Team": "Café",
     }
@@ -175,3 +175,18 @@ def test_the_body_of_a_run_is_the_platforms_and_valid_json_whatever_its_length()
         "message": "m",
         "statusCode": None,
     }
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Host", "HOST", "Content-Length", "transfer-encoding", "Connection", "Keep-Alive", "TE", "Trailer", "Upgrade",
+     "Expect", "Proxy-Connection", "Proxy-Authorization", "Content-Encoding"],
+)  # fmt: skip
+def test_headers_that_say_how_a_message_is_carried_are_refused(name: str) -> None:
+    definition = {"type": "webhook", "url": "https://example.com/", "headers": {"X-Team": "a", name: "hunter2"}}
+    with pytest.raises(ValidationError) as caught:
+        WebhookSink.model_validate(definition)
+    (fault,) = explain(caught.value)
+    assert fault.path == ("headers",)
+    assert fault.message.startswith(f"{name!r} is not for a definition to say: ")
+    assert "hunter2" not in str(caught.value)
