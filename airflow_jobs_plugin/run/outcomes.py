@@ -8,9 +8,11 @@ item succeeded: a process can die between storing an outcome and reporting succe
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from airflow_jobs_plugin import settings
 from airflow_jobs_plugin.errors import AttemptError
 from airflow_jobs_plugin.run.items import PAYLOAD, PLAN
 from airflow_jobs_plugin.targets.base import Result
@@ -18,8 +20,14 @@ from airflow_jobs_plugin.targets.base import Result
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
 
-#: Outcomes fetched at a time; with the largest allowed results that is 64 MiB at most.
+log = logging.getLogger(__name__)
+
+#: Outcomes fetched at first. Then as many as come to ``SLICE_BYTES`` if all are like the largest of those before, since
+#: each request has a cost of its own. What comes next may be larger than anything before, so
+#: there are never more than come to ``MOST_BYTES`` with the largest results that ``[jobs] max_result_bytes`` allows.
 SLICE = 32
+SLICE_BYTES = 4 * 1024 * 1024
+MOST_BYTES = 256 * 1024 * 1024
 
 KEY = "return_value"
 
@@ -82,7 +90,7 @@ def planned_items(context: Context) -> list[dict[str, Any]] | None:
 
 
 def read_outcomes(context: Context, states: dict[int, str | None], count: int) -> Iterator[dict[str, Any]]:
-    """The outcome of each of ``count`` items, in index order, ``SLICE`` fetched at a time.
+    """The outcome of each of ``count`` items, in index order, fetched in slices.
 
     An item that ended without a usable outcome gets one that says so.
     """
@@ -132,10 +140,25 @@ def reconciled(index: int, state: str | None, outcome: dict[str, Any] | None) ->
 def _stored(context: Context) -> Iterator[dict[str, Any]]:
     # Resolving the output of a mapped task gives a lazy sequence over the values that exist, by map index.
     output = context["dag"].get_task(PAYLOAD).output.resolve(context)
-    start = 0
+    most = max(1, MOST_BYTES // settings.number("max_result_bytes"))
+    start, count = 0, min(SLICE, most)
     while True:
-        part = output[start : start + SLICE]
+        try:
+            part = output[start : start + count]
+        except Exception:
+            if count == 1:
+                raise
+            # Such as more than the API server can answer within its time. An API server that is away stays away.
+            most = count = max(1, count // 8)
+            log.warning("Outcomes from %d on could not be fetched; trying %d at a time", start, count, exc_info=True)
+            continue
         yield from part
-        if len(part) < SLICE:
+        if len(part) < count:
             return
-        start += SLICE
+        start += count
+        count = max(1, min(most, SLICE_BYTES // max(map(_size, part))))
+
+
+def _size(outcome: dict[str, Any]) -> int:
+    """About how many bytes an outcome takes."""
+    return 200 + len(outcome.get("result") or outcome.get("message") or "")

@@ -30,6 +30,8 @@ class Model(BaseModel):
     """
 
     model_config = ConfigDict(
+        # Each model is built when it is first used: who only parses a duration, or loads the package, pays for none.
+        defer_build=True,
         extra="forbid",
         frozen=True,
         strict=True,

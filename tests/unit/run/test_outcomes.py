@@ -12,7 +12,7 @@ from airflow_jobs_plugin.run.outcomes import SLICE, completed, failed, read_outc
 from airflow_jobs_plugin.targets.base import Result
 
 
-def context_with(stored: list[dict[str, Any]]) -> Any:
+def context_with(stored: Any) -> Any:
     # The output of a mapped task resolves to a sequence of the values that exist, read in slices.
     output = SimpleNamespace(resolve=lambda context: stored)
     return {"dag": SimpleNamespace(get_task=lambda task_id: SimpleNamespace(output=output))}
@@ -26,6 +26,54 @@ def test_outcomes_come_in_index_order_over_gaps_and_slices() -> None:
     assert [outcome["index"] for outcome in found] == list(range(count))
     assert [o["result"] for o in found if o["status"] == "completed"] == [n for n in range(count) if n % 7]
     assert {o["error"] for o in found if o["status"] == "failed"} == {"no-outcome"}
+
+
+class Slices:
+    """Values as Airflow hands them out, and how many were asked for at a time."""
+
+    def __init__(self, stored: list[dict[str, Any]], most: int = 10**9) -> None:
+        self.stored, self.most, self.asked = stored, most, list[int]()
+
+    def __getitem__(self, part: slice) -> list[dict[str, Any]]:
+        found = self.stored[part]
+        if len(json.dumps(found)) > self.most:
+            raise TypeError("Got unexpected response to GetXComSequenceSlice")
+        self.asked.append(part.stop - part.start)
+        return found
+
+
+def sized(*sizes: int) -> list[dict[str, Any]]:
+    return [completed(n, 1, Result("x" * size, 200)) for n, size in enumerate(sizes)]
+
+
+def indexes(slices: Slices) -> list[int]:
+    count = len(slices.stored)
+    states: dict[int, str | None] = dict.fromkeys(range(count), "success")
+    return [outcome["index"] for outcome in read_outcomes(context_with(slices), states, count)]
+
+
+def test_small_outcomes_are_fetched_many_at_a_time_and_never_more_than_fit_if_all_were_large() -> None:
+    slices = Slices(sized(*[10_000] * 1000))
+    assert indexes(slices) == list(range(1000))
+    assert slices.asked[:3] == [SLICE, 128, 128], "256 MiB of the largest results that are allowed"
+    large = Slices(sized(*[10] * 32, *[1_000_000] * 200))
+    assert indexes(large) == list(range(232))
+    assert large.asked[:4] == [SLICE, 128, 4, 4]
+
+
+def test_a_setting_for_larger_results_makes_slices_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__JOBS__MAX_RESULT_BYTES", str(64 * 1024 * 1024))
+    slices = Slices(sized(*[10] * 20))
+    assert indexes(slices) == list(range(20))
+    assert set(slices.asked) == {4}
+
+
+def test_a_slice_that_is_too_much_for_the_api_server_is_fetched_in_smaller_ones() -> None:
+    slices = Slices(sized(*[10] * 32, *[500_000] * 100), most=10_000_000)
+    assert indexes(slices) == list(range(132))
+    assert max(slices.asked[1:]) <= 16
+    with pytest.raises(TypeError):
+        indexes(Slices(sized(10, 10), most=5))
 
 
 @pytest.mark.parametrize(
