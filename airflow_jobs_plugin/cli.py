@@ -75,9 +75,11 @@ def _parser() -> argparse.ArgumentParser:
 def _lint(arguments: argparse.Namespace) -> int:
     from airflow_jobs_plugin.linting import lint
 
-    faults, count = lint(arguments.paths)
+    faults, count, advice = lint(arguments.paths)
     for fault in faults:
         print(fault)
+    for line in advice:
+        print(line, file=sys.stderr)
     total = f"{count} job{'s' if count != 1 else ''} without fault"
     print(f"{len(faults)} fault{'s' if len(faults) != 1 else ''}, {total}", file=sys.stderr)
     return 1 if faults else 0

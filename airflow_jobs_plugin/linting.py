@@ -5,35 +5,64 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from airflow_jobs_plugin.errors import JobFileError
 from airflow_jobs_plugin.run.items import unrunnable
+from airflow_jobs_plugin.spec import Job
 from airflow_jobs_plugin.store import lint as read_files
 from airflow_jobs_plugin.store.neighbours import python_dag_ids
 from airflow_jobs_plugin.store.reading import read_regular, shown
 
 #: Airflow's default; the environment variable is honoured, Airflow's configuration file is not read.
 MAX_MAP_LENGTH = 1024
+#: Items from which on sharing task instances is advised.
+MANY_ITEMS = 300
 #: How far into a Python file the factory's import is looked for.
 FACTORY_BYTES = 100_000
 
 
-def lint(paths: list[Path]) -> tuple[list[JobFileError], int]:
-    """Check files and folders. Returns the faults by path, line and column, and the number of jobs without one."""
+class Linted(NamedTuple):
+    """What there is to say of job files."""
+
+    faults: list[JobFileError]
+    """By path, line and column."""
+    good: int
+    """The number of jobs without a fault."""
+    advice: list[str]
+    """What would be better, a line each."""
+
+
+def lint(paths: list[Path]) -> Linted:
+    """Check files and folders."""
     missing = [JobFileError(shown(path), "no such file or folder") for path in paths if not path.exists()]
     loaded = read_files([path for path in paths if path.exists()])
     faults = list(loaded.all_faults())
     taken = _neighbours(paths, {stored.job.id for stored in loaded.jobs})
     good = 0
+    advice = []
     for stored in loaded.jobs:
         problem = unrunnable(stored.job, _max_map_length())
         if problem is None and (other := taken.get(stored.job.id)):
             problem = f"id: {stored.job.id!r} is the id of another DAG, in {other}; choose another"
         if problem is None:
             good += 1
+            if told := _advice(stored.job):
+                advice.append(f"{stored.location}: {told}")
         else:
             faults.append(JobFileError(stored.location, problem))
-    return missing + sorted(faults, key=lambda fault: (fault.path, fault.line, fault.column)), good
+    ordered = sorted(faults, key=lambda fault: (fault.path, fault.line, fault.column))
+    return Linted(missing + ordered, good, sorted(advice))
+
+
+def _advice(job: Job) -> str | None:
+    count = len(job.payload)
+    if count <= MANY_ITEMS or job.configuration.items_per_task > 1:
+        return None
+    return (
+        f"note: {count} items are as many task instances, of about half a CPU second each; with "
+        f"configuration.itemsPerTask, such as {min(count, 1000)}, they share some"
+    )
 
 
 def _neighbours(paths: list[Path], wanted: set[str]) -> dict[str, str]:

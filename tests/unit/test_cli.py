@@ -54,6 +54,20 @@ def test_lint_tells_what_would_only_fail_in_airflow(
     assert "nowhere:1:1: no such file or folder" in out
 
 
+def test_lint_advises_to_share_task_instances_where_lists_are_long(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many = {"payload": [{"api": "x"}] * 900}
+    (tmp_path / "long.job.json").write_text(json.dumps(many))
+    (tmp_path / "shared.job.json").write_text(json.dumps({**many, "configuration": {"itemsPerTask": 300}}))
+    assert main(["lint", str(tmp_path)]) == 0
+    found = capsys.readouterr()
+    assert found.out == "", "advice is no fault"
+    assert "long.job.json: note: 900 items" in found.err
+    assert "itemsPerTask, such as 900" in found.err
+    assert "shared.job.json" not in found.err
+
+
 def test_the_example_job_files_are_without_fault() -> None:
     assert main(["lint", str(Path(__file__).parents[2] / "dags" / "jobs")]) == 0
 

@@ -64,6 +64,9 @@ def test_an_items_identity_depends_on_job_run_and_index_alone() -> None:
 def test_what_this_set_up_cannot_run_is_said() -> None:
     assert unrunnable(JOB, 10) is None
     assert "2 items are more than [core] max_map_length (1)" in str(unrunnable(JOB, 1))
+    assert "itemsPerTask to 2 or more" in str(unrunnable(JOB, 1))
+    shared = JOB.model_copy(update={"configuration": JOB.configuration.model_copy(update={"items_per_task": 2})})
+    assert unrunnable(shared, 1) is None
     run_api = Job.model_validate({"id": "x", "payload": [{"api": "a"}], "target": {"type": "run-api"}})
     assert unrunnable(run_api, 10) is None
     s3 = Job.model_validate({"id": "x", "payload": [{"api": "a"}], "sink": {"type": "s3", "bucket": "abc"}})
