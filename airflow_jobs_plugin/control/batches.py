@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -106,6 +107,7 @@ class BatchedRows:
         self._session, self._job_id, self._run_id = session, job_id, run_id
         self._run = session.scalar(select(DagRun.id).where(DagRun.dag_id == job_id, DagRun.run_id == run_id))
         self._batches = [Batch.read(reference) for reference in references]
+        self._firsts = [batch.first for batch in self._batches]
         self.items: list[dict[str, Any]] = []
         for batch in self._batches:
             self.items += decoded(session.scalar(select_xcom(job_id, run_id, batch.key))) or []
@@ -156,11 +158,9 @@ class BatchedRows:
 
     def _place(self, index: int) -> tuple[int, int] | None:
         """Which row of which batch has the body of an item."""
-        for batch, standing in zip(self._batches, self._standings, strict=True):
-            if batch.first <= index < batch.end:
-                ended = standing.ended.get(index)
-                return (batch.number, ended.row) if ended is not None else None
-        return None
+        number = bisect_right(self._firsts, index) - 1
+        ended = self._standings[number].ended.get(index)
+        return (number, ended.row) if ended is not None else None
 
     def _outcome(self, index: int, number: int, bodies: str) -> dict[str, Any]:
         standing = self._standings[number]

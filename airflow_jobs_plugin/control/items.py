@@ -23,8 +23,6 @@ from airflow_jobs_plugin.spec import masked
 ItemStatus = Literal["PENDING", "RUNNING", "RETRYING", "SUCCEEDED", "FAILED", "CANCELED"]
 ITEM_STATUSES: tuple[ItemStatus, ...] = ("PENDING", "RUNNING", "RETRYING", "SUCCEEDED", "FAILED", "CANCELED")
 SORTS = ("index", "api", "status", "attempts", "startTime", "endTime", "duration")
-#: Results read at a time: with the largest that are allowed, 64 MiB.
-SLICE = 32
 
 
 @dataclass(frozen=True)
@@ -120,11 +118,10 @@ def results(
         successful_runs=0,
         failed_runs=0,
     )
-    for begin in range(0, len(items), SLICE):
-        for index, outcome in found.outcomes(list(range(begin, min(begin + SLICE, len(items))))):
-            view = _view(run.job_id, run.id, index, items[index], found.known)
-            item = {**items[index], "parameters": parameters_of(items[index])}
-            yield _with(view, outcome), item_body(facts, item, view.id, outcome)
+    for index, outcome in found.outcomes(list(range(len(items)))):
+        view = _view(run.job_id, run.id, index, items[index], found.known)
+        item = {**items[index], "parameters": parameters_of(items[index])}
+        yield _with(view, outcome), item_body(facts, item, view.id, outcome)
 
 
 def _status(row: Row | None) -> ItemStatus:

@@ -16,6 +16,10 @@ from airflow_jobs_plugin.run.outcomes import ENDED, KEY, reconciled
 from airflow_jobs_plugin.run.retry import attempt_number
 
 
+#: Results read at a time: with the largest that are allowed, 64 MiB.
+SLICE = 32
+
+
 @dataclass(frozen=True)
 class Row:
     """What is known of an item."""
@@ -104,6 +108,10 @@ class SingleRows:
 
     def outcomes(self, indexes: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
         """See ``Rows``."""
+        for begin in range(0, len(indexes), SLICE):
+            yield from self._slice(indexes[begin : begin + SLICE])
+
+    def _slice(self, indexes: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
         from airflow.models.xcom import XComModel
 
         states = {n: self.known[n].state for n in indexes if n in self.known}

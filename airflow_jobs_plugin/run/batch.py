@@ -54,7 +54,9 @@ def drive(context: Context, job: Job, batch: Batch, stopping: Stopping) -> None:
     whatever keeps it from going on; what was recorded until then stays.
     """
     ti = context["ti"]
-    items: list[dict[str, Any]] = ti.xcom_pull(task_ids=PLAN, key=batch.key, map_indexes=None)
+    items: list[dict[str, Any]] | None = ti.xcom_pull(task_ids=PLAN, key=batch.key, map_indexes=None)
+    if items is None:
+        raise ItemFailedError("no-items", f"the XCom {batch.key!r} of the plan is gone", retriable=False)
     made = Items(context, job)
     journal = Journal(context, made.life, batch.plan, batch.count)
     most = job.configuration.max_concurrent_requests
@@ -140,7 +142,7 @@ class _Driver:
             except asyncio.CancelledError:
                 # Stopped from outside. Not a death: what has ended is kept, and what was in flight is called again.
                 self._journal.flying.clear()
-                self._journal.write()
+                self._journal.write_all()
                 raise
             finally:
                 for task in (*helpers, *self._flying.values()):
@@ -222,6 +224,8 @@ class _Driver:
 
     async def _keep(self) -> None:
         """Have the journal written, and then what it says delivered."""
+        if not self._journal.take():
+            return
         end = time.monotonic() + PATIENCE
         pause = 0.5
         while True:

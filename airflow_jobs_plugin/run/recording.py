@@ -24,7 +24,7 @@ ROW_ITEMS, ROW_CHARACTERS, ROW_SECONDS = 100, 2 * 1024 * 1024, 0.8
 class Journal:
     """Collects what happens to the items of a batch, and keeps it.
 
-    Collecting is for the event loop's thread, ``write`` for another one. One ``write`` at a time.
+    Everything is for the event loop's thread, but for ``write``.
     """
 
     def __init__(self, context: Context, life: int, plan: str, count: int) -> None:
@@ -61,12 +61,16 @@ class Journal:
     @property
     def full(self) -> bool:
         """Whether writing lags behind, and nothing more should be begun."""
-        return self._size > MOST_WAITING or len(self._row.ended) > 4 * ROW_ITEMS
+        return self._size > MOST_WAITING or self._events > 4 * ROW_ITEMS
 
     @property
     def due(self) -> bool:
         """Whether there is enough for a row, without waiting for time to pass."""
-        return len(self._row.ended) >= ROW_ITEMS or self._size >= ROW_CHARACTERS
+        return self._events >= ROW_ITEMS or self._size >= ROW_CHARACTERS
+
+    @property
+    def _events(self) -> int:
+        return len(self._row.ended) + len(self._row.tried)
 
     def ended(self, index: int, ended: Ended, body: str) -> None:
         """An item has ended; ``body`` is its result, or its error, as JSON text."""
@@ -85,23 +89,35 @@ class Journal:
 
     # -- keeping -------------------------------------------------------------------------------------------
 
+    def take(self) -> bool:
+        """Set aside what has happened since the last time, to be written; returns whether there is anything."""
+        if self._writing is None:
+            row = self._row
+            news = row.ended or row.tried or row.sent or row.lost or row.begins
+            if not news and self.flying == self.standing.flying:
+                return False
+            row.flying = sorted(self.flying)
+            self._writing = (row, self._bodies)
+            self._row, self._bodies, self._size = self._fresh(row.life, row.plan), [], 0
+        return True
+
     def write(self) -> list[tuple[int, Ended, str]]:
-        """Keep what has happened since the last time; returns the items that had ended, with their bodies.
+        """Keep what was set aside; returns the items that had ended, with their bodies. For any thread.
 
         Raises what the store raises; what was not kept is then kept the next time.
         """
         with self._lock:
-            return self._write()
+            return self._write() if self._writing is not None else []
+
+    def write_all(self) -> None:
+        """Keep everything now, also while another thread is writing."""
+        self.write()
+        if self.take():
+            self.write()
 
     def _write(self) -> list[tuple[int, Ended, str]]:
-        if self._writing is None:
-            row, bodies = self._row, self._bodies
-            flying = self.flying
-            if not (row.ended or row.tried or row.sent or row.lost or row.begins) and flying == self.standing.flying:
-                return []
-            row.flying = sorted(flying)
-            self._row, self._bodies, self._size = self._fresh(row.life, row.plan), [], 0
-            self._writing = (row, bodies)
+        if TYPE_CHECKING:
+            assert self._writing is not None
         row, bodies = self._writing
         number = self.standing.rows
         pieces, row.packed = pack("".join(bodies))

@@ -77,7 +77,7 @@ def test_the_job_files_of_the_readme_are_without_fault(tmp_path: Path) -> None:
     blocks = [
         textwrap.dedent(block) for block in re.findall(r"^ *```yaml\n(.*?)^ *```", readme, re.DOTALL | re.MULTILINE)
     ]
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for number, block in enumerate(blocks):
         path = tmp_path / f"block-{number}.job.yaml"
         # Some show a part only.

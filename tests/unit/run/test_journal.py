@@ -30,8 +30,13 @@ class Store:
         self.rows[key] = json.dumps(value)
 
 
-def journal(store: Store, life: int = 0, plan: str = "p", count: int = 8) -> Journal:
-    return Journal({"task_state_store": store}, life, plan, count)  # type: ignore[typeddict-item]
+class Kept(Journal):
+    def keep(self) -> list[tuple[int, Ended, str]]:
+        return self.write() if self.take() else []
+
+
+def journal(store: Store, life: int = 0, plan: str = "p", count: int = 8) -> Kept:
+    return Kept({"task_state_store": store}, life, plan, count)  # type: ignore[typeddict-item]
 
 
 def ended(ok: bool = True, attempts: int = 1) -> Ended:
@@ -57,12 +62,12 @@ def test_what_was_written_is_there_again() -> None:
     first.ended(0, ended(), '{"a": 1}')
     first.ended(5, ended(ok=False, attempts=3), error_body("http-error", "no\0 luck \ud800"))
     first.tried(2, 1, 99_000)
-    kept = first.write()
+    kept = first.keep()
     assert [(index, body) for index, _, body in kept][0] == (0, '{"a": 1}')
     first.ended(1, ended(), '"ä€😀"')
     first.sent(0)
     first.flying = {4}
-    first.write()
+    first.keep()
 
     again = journal(store).standing
     assert set(again.ended) == {0, 1, 5}
@@ -78,12 +83,12 @@ def test_what_was_written_is_there_again() -> None:
 def test_nothing_new_writes_nothing() -> None:
     store = Store()
     first = journal(store)
-    assert first.write() == []
+    assert first.keep() == []
     assert store.rows == {}
     first.flying = {1}
-    first.write()
+    first.keep()
     before = dict(store.rows)
-    first.write()
+    first.keep()
     assert store.rows == before
 
 
@@ -91,15 +96,15 @@ def test_what_was_in_flight_when_the_worker_died_is_counted_once_a_death() -> No
     store = Store()
     first = journal(store)
     first.flying = {2, 3}
-    first.write()
+    first.keep()
     second = journal(store)
     assert second.standing.deaths == {2: 1, 3: 1}
     second.flying = {3}
-    second.write()
+    second.keep()
     third = journal(store)
     assert third.standing.deaths == {2: 1, 3: 2}
     third.flying = set()
-    third.write()
+    third.keep()
     assert journal(store).standing.deaths == {2: 1, 3: 2}
 
 
@@ -117,10 +122,10 @@ def test_clearing_runs_what_had_failed_or_everything(states: dict[int, bool], an
     first = journal(store, count=3)
     for index, ok in states.items():
         first.ended(index, ended(ok), "1" if ok else error_body("x", "y"))
-    first.write()
+    first.keep()
     second = journal(store, life=2, count=3)
     assert set(range(3)) - set(second.standing.ended) == anew
-    second.write()
+    second.keep()
     # It stays so for those who look, and for whoever comes after a death.
     assert set(range(3)) - set(replay(rows(store)).ended) == anew
     assert set(range(3)) - set(journal(store, life=2, count=3).standing.ended) == anew
@@ -130,7 +135,7 @@ def test_another_plan_voids_everything() -> None:
     store = Store()
     first = journal(store)
     first.ended(0, ended(), "1")
-    first.write()
+    first.keep()
     assert journal(store, life=1, plan="q").standing.ended == {}
 
 
@@ -139,10 +144,10 @@ def test_items_of_two_lives_are_two_messages() -> None:
     first = journal(store, count=2)
     first.ended(0, ended(), "1")
     first.ended(1, ended(ok=False), error_body("x", "y"))
-    first.write()
+    first.keep()
     second = journal(store, life=4, count=2)
     second.ended(1, ended(), "2")
-    second.write()
+    second.keep()
     standing = replay(rows(store))
     assert (standing.ended[0].life, standing.ended[1].life) == (0, 4)
     found = outcome_of(1, standing.ended[1], body_of(store, 1), "msg", sent=False)
@@ -189,7 +194,7 @@ def test_whatever_fails_or_dies_what_was_acknowledged_is_there_and_nothing_else(
                 one.ended(index, ended(), json.dumps({"item": index, "text": "x" * data.draw(st.integers(0, 50))}))
             store.fails_in = data.draw(st.none() | st.integers(0, 3), "fails")
             try:
-                for index, _, body in one.write():
+                for index, _, body in one.keep():
                     acknowledged[index] = body
             except ConnectionError:
                 if data.draw(st.booleans(), "dies"):
@@ -198,6 +203,16 @@ def test_whatever_fails_or_dies_what_was_acknowledged_is_there_and_nothing_else(
                 store.fails_in = None
     found = replay(rows(store))
     assert {i: body_of(store, i) for i in found.ended}.items() >= acknowledged.items()
+
+
+def test_stopping_keeps_everything_also_while_a_row_is_being_written() -> None:
+    store = Store()
+    one = journal(store)
+    one.ended(0, ended(), "1")
+    assert one.take()
+    one.ended(1, ended(), "2")
+    one.write_all()
+    assert set(journal(store).standing.ended) == {0, 1}
 
 
 def test_rows_read_what_they_wrote() -> None:
