@@ -15,7 +15,6 @@ from airflow_jobs_plugin.run.items import PAYLOAD, PLAN
 from airflow_jobs_plugin.run.outcomes import ENDED, KEY, reconciled
 from airflow_jobs_plugin.run.retry import attempt_number
 
-
 #: Results read at a time: with the largest that are allowed, 64 MiB.
 SLICE = 32
 
