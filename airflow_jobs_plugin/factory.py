@@ -81,13 +81,15 @@ def build_dag(stored: StoredJob, max_map_length: int) -> DAG:
     configuration = job.configuration
     many = configuration.items_per_task > 1
     at_once = configuration.max_concurrent_requests
+    if many:
+        at_once = tasks_at_once(at_once, configuration.items_per_task)
     dag = JobDag(
         dag_id=job.id,
         schedule=JobTimetable(job.id, stored.definition["schedule"]) if job.schedule is not None else None,
         description=summary(job),
         tags=[TAG],
         catchup=False,
-        max_active_tasks=max(MAX_ACTIVE_TASKS, 1 if many else at_once),
+        max_active_tasks=max(MAX_ACTIVE_TASKS, at_once),
         is_paused_upon_creation=False,
     )
     dag.stored = stored
@@ -99,7 +101,7 @@ def build_dag(stored: StoredJob, max_map_length: int) -> DAG:
         # What an item waits whose worker died: Airflow does not ask the policy then.
         retry_delay=BATCH_RETRY_DELAY if many else configuration.retry.wait_after(0),
         retry_policy=ItemRetryPolicy(),
-        max_active_tis_per_dagrun=tasks_at_once(at_once) if many else at_once,
+        max_active_tis_per_dagrun=at_once,
         map_index_template="{{ task.item_name }}",
     ).expand(item=plan.output)
     SinkOperator(

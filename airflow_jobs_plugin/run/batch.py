@@ -18,7 +18,7 @@ from airflow.sdk.exceptions import AirflowRescheduleException
 from airflow_jobs_plugin.errors import AttemptError, ItemFailedError
 from airflow_jobs_plugin.run.appending import append_children
 from airflow_jobs_plugin.run.attempts import Items, Stopping, limits
-from airflow_jobs_plugin.run.batches import Batch, tasks_at_once
+from airflow_jobs_plugin.run.batches import Batch
 from airflow_jobs_plugin.run.items import PLAN, policy_of
 from airflow_jobs_plugin.run.journal import Ended, outcome_of
 from airflow_jobs_plugin.run.lanes import Board, Lanes
@@ -60,7 +60,7 @@ def drive(context: Context, job: Job, batch: Batch, stopping: Stopping) -> None:
     made = Items(context, job)
     journal = Journal(context, made.life, batch.plan, batch.count)
     most = job.configuration.max_concurrent_requests
-    board = Board(context, batch.number) if tasks_at_once(most) > 1 else None
+    board = Board(context, batch.number) if most > 1 else None
     with ThreadPoolExecutor(4, "airflow") as threads:
 
         async def ask(function: Callable[..., Any], *arguments: Any) -> Any:

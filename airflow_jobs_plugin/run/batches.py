@@ -79,10 +79,10 @@ def sizes_of(batches: list[Batch]) -> dict[str, Any]:
     return {"plan": batches[0].plan, "sizes": [batch.count for batch in batches]}
 
 
-def tasks_at_once(concurrency: int) -> int:
-    """How many task instances of a run may be active, to keep that many calls going.
+def tasks_at_once(concurrency: int, size: int) -> int:
+    """How many task instances of a run may be active, to keep that many calls going with batches of that size.
 
-    Two at least, so that no lane is idle while one instance ends and the next one starts; more where a single process
-    would be the bottleneck.
+    One more than have enough items for it, so that no lane is idle while one instance ends and the next one starts;
+    more where a single process would be the bottleneck.
     """
-    return min(concurrency, max(2, -(-concurrency // 64)))
+    return min(concurrency, max(-(-concurrency // size) + 1, -(-concurrency // 64)))
