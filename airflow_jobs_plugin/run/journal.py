@@ -78,7 +78,9 @@ class Row:
             value["begins"] = self.begins
         if self.ended:
             value["ended"] = [[index, int(e.ok), *e[1:7]] for index, e in self.ended]
-        for name in ("tried", "flying", "lost", "sent"):
+        if self.tried:
+            value["tried"] = [list(t) for t in self.tried]  # the store takes no tuples
+        for name in ("flying", "lost", "sent"):
             if found := getattr(self, name):
                 value[name] = found
         return value

@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import JsonValue, TypeAdapter
 
 from airflow_jobs_plugin.run.journal import PIECE, Ended, Row, outcome_of, pack, replay, unpack
 from airflow_jobs_plugin.run.recording import Journal, error_body
+
+JSON_VALUE: TypeAdapter[JsonValue] = TypeAdapter(JsonValue)
 
 
 class Store:
@@ -27,6 +30,8 @@ class Store:
             if self.fails_in == 0:
                 raise ConnectionError("the API server is away")
             self.fails_in -= 1
+        # Airflow's takes no tuples, which JSON would have made lists of.
+        JSON_VALUE.validate_python(value)
         self.rows[key] = json.dumps(value)
 
 
