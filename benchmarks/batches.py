@@ -5,6 +5,7 @@ Boots a real Airflow with an API in a process of its own. Prints one JSON line p
 - instant:  2,000 instant items at 16 at once, against the http provider's mapped HttpOperator on a part of them;
 - calls:    10,000 items of 100 ms at 50 at once, against the time that the calls themselves need;
 - large:    the same of 100,000 items;
+- bytes:    10,000 results of 10 kB each;
 - pause:    from pausing to the last call that was begun, and from resuming to the first one;
 - kill:     what killing the worker in the middle costs;
 - appends:  1,000 appends of one item into a run that is going.
@@ -114,8 +115,11 @@ class Bench:
         self.airflow, self.rest, self.url, self.receiver = airflow, rest, url, receiver
         self.engine = sqlalchemy.create_engine(airflow.postgres.url("psycopg2"))
 
-    def job(self, name: str, items: int, lanes: int, size: int, seconds: float = 0, **more: Any) -> None:
-        payload = [{"api": "echo", "parameters": {"n": n, "seconds": seconds}} for n in range(items)]
+    def job(
+        self, name: str, items: int, lanes: int, size: int, seconds: float = 0, bytes_: int = 0, **more: Any
+    ) -> None:
+        parameters = {"seconds": seconds, "bytes": bytes_}
+        payload = [{"api": "echo", "parameters": {"n": n, **parameters}} for n in range(items)]
         configuration = {"maxConcurrentRequests": lanes, "itemsPerTask": size}
         definition = {"payload": payload, "configuration": configuration, **more}
         (self.airflow.dags_folder / "jobs" / f"{name}.job.json").write_text(json.dumps(definition))
@@ -168,9 +172,9 @@ class Bench:
             rates.append(items / took)
         return rates[-1]
 
-    def calls(self, name: str, items: int, size: int) -> None:
+    def calls(self, name: str, items: int, size: int, bytes_: int = 0) -> None:
         sink = {"type": "webhook", "url": f"{self.receiver.url}/{name}"}
-        self.job(name, items, 50, size, 0.1, sink=sink)
+        self.job(name, items, 50, size, 0.1, bytes_, sink=sink)
         time.sleep(3)
         self.stats(forget=True)
         self.receiver.ledger.clear()
@@ -197,7 +201,7 @@ class Bench:
         page = time.monotonic() - page
         ideal = items * 0.1 / 50
         report(
-            f"{items:,} calls of 100 ms at 50 at once",
+            f"{items:,} calls of 100 ms at 50 at once" + (f", {bytes_:,} bytes each" if bytes_ else ""),
             items_per_task=size,
             ideal_s=ideal,
             to_first_call_s=round(stats["first"] - begun, 1),
@@ -292,7 +296,7 @@ def peer_rate(url: str, items: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    kinds = ("instant", "calls", "large", "pause", "kill", "appends")
+    kinds = ("instant", "calls", "large", "bytes", "pause", "kill", "appends")
     parser.add_argument("--only", nargs="+", choices=kinds, default=kinds)
     parser.add_argument("--scale", type=float, default=1.0, help="a part of the items, for a short run")
     parser.add_argument("--peer-items", type=int, default=100)
@@ -317,6 +321,8 @@ def main() -> None:
                 bench.calls("calls", part(10_000), part(5000))
             if "large" in options.only:
                 bench.calls("large", part(100_000), part(5000))
+            if "bytes" in options.only:
+                bench.calls("bytes", part(10_000), part(5000), 10_000)
             if "pause" in options.only:
                 bench.pause(part(6000))
             if "kill" in options.only:

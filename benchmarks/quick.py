@@ -6,11 +6,15 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import sys
 import time
 from collections import Counter
 
 from aiohttp import web
+
+#: Text that compresses about as well as JSON does.
+NOISE = "".join(f"{random.Random(n).getrandbits(40):010x} some text, " for n in range(20_000))
 
 calls: Counter[str] = Counter()
 now = 0
@@ -29,7 +33,7 @@ async def call(request: web.Request) -> web.Response:
     try:
         if seconds := parameters.get("seconds"):
             await asyncio.sleep(seconds)
-        return web.json_response({"n": parameters.get("n"), "text": "x" * parameters.get("bytes", 0)})
+        return web.json_response({"n": parameters.get("n"), "text": NOISE[: parameters.get("bytes", 0)]})
     finally:
         now -= 1
         last = time.time()

@@ -48,6 +48,16 @@ def test_throughput() -> None:
 
 
 @pytest.mark.e2e
+def test_batches() -> None:
+    kinds = ("instant", "calls", "pause", "kill", "appends")
+    found = figures("batches.py", "--scale", "0.05", "--peer-items", "0", "--only", *kinds)
+    assert found["instant items against the mapped HttpOperator"]["per_second"] > 5
+    assert found["500 calls of 100 ms at 50 at once"]["calling_s"] < 15
+    assert found["pausing a batch"]["last_answer_after_s"] < 6
+    assert found["a batch of calls of 100 ms, its worker killed in the middle"]["repeated_calls"] < 300
+
+
+@pytest.mark.e2e
 def test_rest() -> None:
     found = figures("rest.py", "--jobs", "20", "--items", "300", "--rounds", "3")
     assert found["create to a run's start, few jobs"]["create_to_started_s"] < 5
