@@ -75,8 +75,10 @@ def test_nested() -> None:
     assert (crawl["status"], crawl["each_called_once"]) == ("SUCCESS", True)
 
 
-def test_appends_that_race_lose_and_double_nothing() -> None:
-    command = [sys.executable, "-m", "tests.torture.appends", "--rounds", "6", "--appenders", "12", "--calls", "6"]
+@pytest.mark.parametrize("items_per_task", [1, 5])
+def test_appends_that_race_lose_and_double_nothing(items_per_task: int) -> None:
+    command = [sys.executable, "-m", "tests.torture.appends", "--rounds", "4", "--appenders", "12", "--calls", "6",
+               "--items-per-task", str(items_per_task)]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=BENCHMARKS.parent)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
