@@ -23,8 +23,9 @@ from airflow_jobs_plugin.run.items import PLAN, policy_of
 from airflow_jobs_plugin.run.journal import Ended, outcome_of
 from airflow_jobs_plugin.run.lanes import Board, Lanes
 from airflow_jobs_plugin.run.memory import ItemMemory
-from airflow_jobs_plugin.run.recording import ROW_SECONDS, Journal, error_body
+from airflow_jobs_plugin.run.recording import ROW_ITEMS, ROW_SECONDS, Journal, error_body
 from airflow_jobs_plugin.run.rescheduling import later
+from airflow_jobs_plugin.run.retry import attempt_number
 from airflow_jobs_plugin.run.sending import Sender
 from airflow_jobs_plugin.spec import Job
 from airflow_jobs_plugin.targets import open_target
@@ -37,8 +38,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks at whether the job is paused and at what the run's other instances do.
 TICK = 0.7
-#: How often an item may be in flight when its worker dies.
-MAX_DEATHS = 5
+#: How often an item may be in flight when its worker dies, and after how many times it is called with no other beside
+#: it: of those that went down together, one may be the cause.
+MAX_DEATHS, ALONE = 5, 3
 #: Seconds for which the instance gives its worker back if nothing is due for so long, and how early it returns.
 LONG, EARLY = 30.0, 5.0
 #: Seconds for which a store that fails is tried again, before the instance gives up and comes again.
@@ -98,10 +100,17 @@ class _Driver:
         self._done = False
         self._wake = asyncio.Event()
         self._row_due = asyncio.Event()
+        self._kept = asyncio.Event()
+        ti = context["ti"]
+        # A worker that died may have begun this many items of which the journal does not know. Should it have been
+        # one of these that killed it, then the journal is to know the next time.
+        again = attempt_number(ti.try_number, ti.max_tries) > 1
+        self._unknown = lanes.most + 4 * ROW_ITEMS if again else 0
         self._flying: dict[int, asyncio.Task[None]] = {}
         self._failures = 0
         self._sender = Sender(context, job, self._sent)
         standing = journal.standing
+        self._suspects = {index for index, deaths in standing.deaths.items() if deaths >= ALONE}
         self._attempts = {index: attempts for index, (attempts, _) in standing.tried.items()}
         now, wall = time.monotonic(), time.time()
         self._waiting: list[tuple[float, int]] = []
@@ -160,17 +169,24 @@ class _Driver:
 
     def _start(self, caller: Caller) -> None:
         now = time.monotonic()
-        while not self._paused and len(self._flying) < self._lanes.allowed:
-            if self._journal.full or self._sender.full:
+        while self._may_start():
+            due = bool(self._waiting) and self._waiting[0][0] <= now
+            if not due and not self._pending:
                 return
-            if self._waiting and self._waiting[0][0] <= now:
-                index = heapq.heappop(self._waiting)[1]
-            elif self._pending:
-                index = self._pending.popleft()
+            index = self._waiting[0][1] if due else self._pending[0]
+            if index in self._suspects and self._flying:
+                return
+            if due:
+                heapq.heappop(self._waiting)
             else:
-                return
+                self._pending.popleft()
             self._flying[index] = asyncio.create_task(self._call(caller, index))
             self._journal.flying.add(index)
+
+    def _may_start(self) -> bool:
+        if self._paused or self._journal.full or self._sender.full or self._suspects & self._flying.keys():
+            return False
+        return len(self._flying) < self._lanes.allowed
 
     def _idle(self) -> bool:
         """Whether there is nothing to do for so long that the worker is better given back."""
@@ -182,7 +198,8 @@ class _Driver:
 
     async def _sleep(self) -> None:
         wait = None
-        if self._waiting and not self._paused and len(self._flying) < self._lanes.allowed:
+        # What may not be started though it is due is woken by what it waits for.
+        if self._waiting and self._may_start() and not (self._waiting[0][1] in self._suspects and self._flying):
             wait = max(0.0, self._waiting[0][0] - time.monotonic())
         try:
             await asyncio.wait_for(self._wake.wait(), wait)
@@ -238,6 +255,8 @@ class _Driver:
                 log.warning("Progress could not be recorded, trying again in %g s: %s", pause, error)
             await asyncio.sleep(pause)
             pause = min(pause * 2, 10)
+        self._kept.set()
+        self._kept = asyncio.Event()
         for index, ended, body in kept:
             if self._sender.wanted:
                 outcome = outcome_of(index, ended, body, self._made.message(index), sent=False)
@@ -267,6 +286,10 @@ class _Driver:
         begun = time.time()
         item = self._item(index)
         try:
+            if self._unknown > 0:
+                self._unknown -= 1
+                await self._known(index)
+                begun = time.time()
             memory = ItemMemory(self._context, index)
             attempt = self._made.attempt(index, item, number, memory)
             result = await caller(attempt)
@@ -289,6 +312,13 @@ class _Driver:
             if self._journal.due:
                 self._row_due.set()
             self._wake.set()
+
+    async def _known(self, index: int) -> None:
+        """Until the journal says that an item is being called."""
+        while index not in self._journal.standing.flying:
+            kept = self._kept
+            self._row_due.set()
+            await kept.wait()
 
     def _succeeded(self, index: int, number: int, begun: float, result: Result) -> None:
         self._attempts.pop(index, None)
