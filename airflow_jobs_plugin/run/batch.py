@@ -202,7 +202,9 @@ class _Driver:
         if self._waiting and self._may_start() and not (self._waiting[0][1] in self._suspects and self._flying):
             wait = max(0.0, self._waiting[0][0] - time.monotonic())
         try:
-            await asyncio.wait_for(self._wake.wait(), wait)
+            # Not ``wait_for``, which before Python 3.12 may swallow that the task is canceled.
+            async with asyncio.timeout(wait):
+                await self._wake.wait()
         except TimeoutError:
             pass
 
@@ -232,7 +234,8 @@ class _Driver:
     async def _rows(self) -> None:
         while True:
             try:
-                await asyncio.wait_for(self._row_due.wait(), ROW_SECONDS)
+                async with asyncio.timeout(ROW_SECONDS):
+                    await self._row_due.wait()
             except TimeoutError:
                 pass
             self._row_due.clear()

@@ -17,6 +17,7 @@ from airflow_jobs_plugin.run.batch import ALONE, MAX_DEATHS, drive
 from airflow_jobs_plugin.run.batches import Batch
 from airflow_jobs_plugin.run.items import plan_items
 from airflow_jobs_plugin.run.journal import replay, row_key
+from airflow_jobs_plugin.run.recording import Journal
 from airflow_jobs_plugin.run.retry import RETRIES
 from airflow_jobs_plugin.spec import Job
 
@@ -121,3 +122,13 @@ def test_an_item_whose_worker_died_each_time_fails_and_is_not_called_again() -> 
         world.drive(MAX_DEATHS + 1)
     assert sorted(world.seen) == [0, 2, 3, 4, 5]
     assert not replay(world.rows()).ended[1].ok
+
+
+def test_a_batch_whose_last_item_fills_a_row_comes_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Journal, "due", True)
+    world = World(1)
+    driving = threading.Thread(target=world.drive, args=(1,), daemon=True)
+    driving.start()
+    driving.join(30)
+    assert not driving.is_alive()
+    assert len(replay(world.rows()).ended) == COUNT
