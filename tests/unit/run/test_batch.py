@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from airflow_jobs_plugin.errors import ItemFailedError
+from airflow_jobs_plugin.errors import AttemptError, ItemFailedError
 from airflow_jobs_plugin.run.attempts import Stopping
 from airflow_jobs_plugin.run.batch import ALONE, MAX_DEATHS, drive
 from airflow_jobs_plugin.run.batches import Batch
@@ -132,3 +132,13 @@ def test_a_batch_whose_last_item_fills_a_row_comes_to_its_end(monkeypatch: pytes
     driving.join(30)
     assert not driving.is_alive()
     assert len(replay(world.rows()).ended) == COUNT
+
+
+def test_a_batch_does_not_succeed_with_an_item_of_which_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise OSError("such as a log that cannot be written")
+
+    monkeypatch.setattr(Journal, "ended", broken)
+    with pytest.raises(AttemptError, match="6 of 6 items have not ended") as caught:
+        World(3).drive(1)
+    assert caught.value.retriable
