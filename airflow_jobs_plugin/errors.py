@@ -51,6 +51,7 @@ class AttemptError(JobsError):
     Attributes: ``code`` (a stable short name such as ``timeout``), ``message``, ``status_code`` (the HTTP
     status where there was one), ``retriable`` (False: another attempt cannot help, or must not be made),
     ``retry_after`` (seconds that the API asked to wait, or None; for a target's own waits, an item's are its policy's).
+    The message is text that logs and databases can hold, whatever an API or a function has said.
     """
 
     def __init__(
@@ -62,6 +63,8 @@ class AttemptError(JobsError):
         retriable: bool = True,
         retry_after: float | None = None,
     ) -> None:
+        # They take no NUL characters and no halves of surrogate pairs.
+        message = message.replace("\0", "").encode("utf-8", "replace").decode()
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message

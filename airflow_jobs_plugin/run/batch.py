@@ -72,7 +72,10 @@ def drive(context: Context, job: Job, batch: Batch, stopping: Stopping) -> None:
         come_again = stopping.run(driver.run())
     if come_again is not None:
         raise come_again
-    failed = [index for index, ended in journal.standing.ended.items() if not ended.ok]
+    ended = journal.standing.ended
+    if left := len(items) - len(ended):
+        raise AttemptError("internal-error", f"{left} of {len(items)} items have not ended, and nobody knows why")
+    failed = [index for index in ended if not ended[index].ok]
     if failed:
         raise ItemFailedError(
             "items-failed", f"{len(failed)} of {batch.count} items failed, the first is {min(failed)}", retriable=False
@@ -202,7 +205,9 @@ class _Driver:
         if self._waiting and self._may_start() and not (self._waiting[0][1] in self._suspects and self._flying):
             wait = max(0.0, self._waiting[0][0] - time.monotonic())
         try:
-            await asyncio.wait_for(self._wake.wait(), wait)
+            # Not ``wait_for``, which before Python 3.12 may swallow that the task is canceled.
+            async with asyncio.timeout(wait):
+                await self._wake.wait()
         except TimeoutError:
             pass
 
@@ -232,7 +237,8 @@ class _Driver:
     async def _rows(self) -> None:
         while True:
             try:
-                await asyncio.wait_for(self._row_due.wait(), ROW_SECONDS)
+                async with asyncio.timeout(ROW_SECONDS):
+                    await self._row_due.wait()
             except TimeoutError:
                 pass
             self._row_due.clear()
@@ -303,9 +309,9 @@ class _Driver:
         except AttemptError as error:
             self._give_up_or_wait(index, number, begun, error)
         except Exception as error:
-            log.exception("Unexpected error of item %d", index)
             told = AttemptError("internal-error", f"{type(error).__name__}: {error}")
             self._give_up_or_wait(index, number, begun, told)
+            log.exception("Unexpected error of item %d", index)
         finally:
             self._flying.pop(index, None)
             self._journal.flying.discard(index)
@@ -331,16 +337,16 @@ class _Driver:
             return
         wait = policy.wait_after(number - 1).total_seconds()
         self._attempts[index] = number
-        self._note("Item %d: attempt %d of %d failed, the next one in %g s: %s", index, number,
-                   policy.maximum_attempts, wait, error)  # fmt: skip
         heapq.heappush(self._waiting, (time.monotonic() + wait, index))
         self._journal.tried(index, number, round((time.time() + wait) * 1000))
+        self._note("Item %d: attempt %d of %d failed, the next one in %g s: %s", index, number,
+                   policy.maximum_attempts, wait, error)  # fmt: skip
 
     def _failed(self, index: int, number: int, begun: float, error: AttemptError) -> None:
         self._attempts.pop(index, None)
-        self._note("Item %d failed at attempt %d: %s", index, number, error)
         body = error_body(error.code, error.message)
         self._journal.ended(index, _ended(False, number, begun, error.status_code), body)
+        self._note("Item %d failed at attempt %d: %s", index, number, error)
 
     def _note(self, text: str, *arguments: Any) -> None:
         self._failures += 1

@@ -124,11 +124,12 @@ class Standing:
         """Add the next row."""
         if row.begins:
             self.begin(row.life, row.begins)
+        # In this order: an item may have waited for an attempt and ended with it within one row.
+        for index, attempts, due in row.tried:
+            self.tried[index] = (attempts, due)
         for index, ended in row.ended:
             self.ended[index] = ended._replace(row=self.rows, life=row.life)
             self.tried.pop(index, None)
-        for index, attempts, due in row.tried:
-            self.tried[index] = (attempts, due)
         self.deaths.update(row.lost)
         self.sent.update(row.sent)
         self.flying = set(row.flying)

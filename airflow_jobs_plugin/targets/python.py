@@ -103,10 +103,14 @@ class PythonCaller:
         return name, function
 
     def _raised(self, name: str, error: BaseException) -> AttemptError:
-        log.error("%s raised", name, exc_info=error)
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         # An exception may say of itself that another attempt is useless.
-        return AttemptError("exception", text[:MESSAGE], retriable=getattr(error, "retriable", True) is not False)
+        told = AttemptError("exception", text[:MESSAGE], retriable=getattr(error, "retriable", True) is not False)
+        try:
+            log.error("%s raised", name, exc_info=error)
+        except Exception:  # such as for halves of surrogate pairs, in Airflow's
+            log.error("%s raised %s", name, told)
+        return told
 
     def _checked(self, name: str, value: Any) -> Any:
         value = _lists(value)

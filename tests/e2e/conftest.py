@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 import threading
 import time
@@ -19,6 +20,8 @@ from airflow_jobs_plugin.demo.receiver import WebhookReceiver
 from airflow_jobs_plugin.demo.server import LocalServer, Received, Reply
 from airflow_jobs_plugin.demo.stack import AirflowStack
 
+from . import ways
+
 FACTORY = '''"""An Airflow DAG per job file."""
 from airflow_jobs_plugin.factory import load_jobs
 
@@ -27,6 +30,8 @@ globals().update(load_jobs())
 
 # A module of a user's, for python targets.
 FUNCTIONS = """
+import os
+import signal
 import time
 
 
@@ -45,6 +50,14 @@ def wait(seconds):
     time.sleep(seconds)
 
 
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def odd():
+    raise RuntimeError("a NUL \\0, half a pair \\ud800, and \u00e4")
+
+
 def secret_agent():
     raise RuntimeError("not allowed, so never reached")
 """
@@ -53,10 +66,10 @@ PARALLELISM = 6
 
 
 class Api(LocalServer):
-    """The API that jobs call: ``echo``, ``flaky``, ``fail``, ``slow`` and ``grow``.
+    """The API that jobs call: ``echo``, ``flaky``, ``fail``, ``slow``, ``big`` and ``grow``.
 
-    ``grow`` answers with what to call next: ``{"next": [[api, parameters], …]}`` or ``{"widths": [10, 5]}``, for
-    which it brings ten items of its own kind, each of which brings five ``echo``.
+    ``big`` answers with ``noise``, ``grow`` with what to call next: ``{"next": [[api, parameters],
+    …]}`` or ``{"widths": [10, 5]}``, for which it brings ten items of its own kind, each of which brings five ``echo``.
     """
 
     def __init__(self) -> None:
@@ -65,17 +78,29 @@ class Api(LocalServer):
         self._calls: dict[str, int] = {}
         self._now: dict[str, int] = {}
         self.most_at_once: dict[str, int] = {}
+        self.spans: dict[str, list[tuple[float, float]]] = {}
+
+    def forget(self) -> None:
+        """Begin anew, for tests that call their jobs by names that were in use."""
+        with self._lock:
+            # Calls that are still being answered count down in the one that they have counted up in.
+            self._calls, self._now, self.most_at_once, self.spans = {}, {}, {}, {}
+        self.ledger.clear()
 
     def reply(self, request: Received) -> Reply:
         api, parameters = request.path.strip("/"), request.body or {}
         job = request.headers["x-job-id"]
         with self._lock:
             count = self._calls[key] = self._calls.get(key := request.headers["idempotency-key"], 0) + 1
-            self._now[job] = self._now.get(job, 0) + 1
-            self.most_at_once[job] = max(self.most_at_once.get(job, 0), self._now[job])
+            now, spans = self._now, self.spans.setdefault(job, [])
+            now[job] = now.get(job, 0) + 1
+            self.most_at_once[job] = max(self.most_at_once.get(job, 0), now[job])
+        begun = time.time()
         try:
             if api == "slow":
                 time.sleep(parameters["seconds"])
+            if api == "big":
+                return Reply(200, noise(**parameters))
             if api == "fail" or (api == "flaky" and count <= parameters["failures"]):
                 body = {"message": f"no luck, call {count}", "extendedPayloads": grown(parameters)}
                 return Reply(parameters.get("status", 503), body)
@@ -83,7 +108,8 @@ class Api(LocalServer):
             return Reply(200, {"echo": parameters, "call": count, **more})
         finally:
             with self._lock:
-                self._now[job] -= 1
+                now[job] -= 1
+                spans.append((begun, time.time()))
 
     def calls(self, job_id: str) -> list[Received]:
         """The calls that a job made, in the order of their arrival."""
@@ -95,6 +121,11 @@ class Api(LocalServer):
         for request in self.calls(job_id):
             items.setdefault(int(request.headers["x-item-index"]), []).append(request)
         return items
+
+
+def noise(count: int, letters: str) -> str:
+    """A text of so many characters that does not compress well, always the same one."""
+    return "".join(random.Random(count).choices(letters, k=count))
 
 
 def grown(parameters: dict[str, Any]) -> list[dict[str, Any]] | None:
@@ -127,7 +158,7 @@ class Gate(LocalServer):
             self.drops -= 1
             raise ConnectionResetError("the answer is lost on the way")
         self.opened.wait(60)  # the server has done it, and the worker does not know yet
-        return Reply(answer.status_code, answer.json())
+        return Reply(answer.status_code, answer.content, {"Content-Type": answer.headers["Content-Type"]})
 
 
 @pytest.fixture(scope="session")
@@ -169,7 +200,7 @@ def airflow(api: Api, gate: Gate, tmp_path_factory: pytest.TempPathFactory) -> I
             # A scheduler that was killed is missed soon: the default is five minutes.
             "scheduler": {"orphaned_tasks_check_interval": 5, "scheduler_health_check_threshold": 10},
             "jobs": {
-                "python_targets": "acme_jobs:add acme_jobs:branch acme_jobs:wait",
+                "python_targets": "acme_jobs:add acme_jobs:branch acme_jobs:wait acme_jobs:die acme_jobs:odd",
                 "api_url": gate.url,
                 "max_append_depth": 6,
                 "sink_private_addresses": "all",
@@ -192,8 +223,25 @@ class Jobs:
 
     def write(self, job_id: str, **definition: Any) -> None:
         """Write a job file and wait until its DAG is there."""
+        definition = ways.in_use(definition)
         (self.folder / f"{job_id}.job.json").write_text(json.dumps(definition, indent=2))
+        if ways.shared():
+            self._wait_for_the_way(job_id)
         self.airflow.wait_for_dag(job_id)
+
+    def _wait_for_the_way(self, job_id: str) -> None:
+        """Its DAG may be there from the test before, in which items did not share task instances."""
+        known = self.airflow.client.request("GET", f"/api/v2/dags/{job_id}/details")
+        if known.is_success:
+            # Before the file's turn comes by itself.
+            self.airflow.api("PUT", f"parseDagFile/{known.json()['file_token']}")
+        with self.airflow.jobs_api() as client:
+
+            def changed() -> bool:
+                shown = client.get(f"/jobs/{job_id}")
+                return shown.is_success and shown.json()["configuration"].get("itemsPerTask", 1) == ways.SHARED
+
+            self.airflow.client.wait_until(f"{job_id} as it is now", changed, 60)
 
     def run(self, job_id: str, conf: dict[str, Any] | None = None, timeout: float = 120) -> dict[str, Any]:
         """Trigger a job and wait for the end of the run."""
@@ -213,6 +261,18 @@ class Jobs:
 @pytest.fixture(scope="session")
 def jobs(airflow: AirflowStack, receiver: WebhookReceiver) -> Jobs:
     return Jobs(airflow, receiver)
+
+
+@pytest.fixture(params=[1, ways.SHARED], ids=["alone", "shared"])
+def items_per_task(request: pytest.FixtureRequest, api: Api, receiver: WebhookReceiver) -> Iterator[int]:
+    """How many items share a task instance: one, or some. What the test does is to come to the same."""
+    if request.param > 1:
+        # The jobs' ids are those of the run before, and so would their calls and deliveries be.
+        api.forget()
+        receiver.ledger.clear()
+    ways.use(request.param)
+    yield request.param
+    ways.use(1)
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,9 @@ from airflow_jobs_plugin.demo.stack import AirflowStack
 
 from .conftest import Api, Gate, Jobs
 from .test_rest import callers_of, create, error, run_of, trigger, wait_for
+from .ways import either_way
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, either_way]
 
 
 def items_of(rest: httpx.Client, job_id: str, run_id: str) -> list[dict[str, Any]]:

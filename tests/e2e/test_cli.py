@@ -19,6 +19,7 @@ from airflow_jobs_plugin.demo.stack import AirflowStack
 
 from ..terminal import command, on_terminal
 from .conftest import Api, Jobs
+from .ways import either_way, in_use
 
 pytestmark = pytest.mark.e2e
 
@@ -36,6 +37,7 @@ payload:
 configuration:
   retry: {maximumAttempts: 1}
   toleratedFailurePercentage: 34
+  itemsPerTask: SHARE
 schedule:
   calendars: [{hour: 2}]
   timezone: Europe/Berlin
@@ -88,13 +90,16 @@ def shell(airflow: AirflowStack, tmp_path: Path) -> Shell:
     return Shell(airflow, tmp_path)
 
 
-def test_the_life_of_a_job_on_the_command_line(shell: Shell, jobs: Jobs, receiver: WebhookReceiver) -> None:
+def test_the_life_of_a_job_on_the_command_line(
+    items_per_task: int, shell: Shell, jobs: Jobs, receiver: WebhookReceiver
+) -> None:
     text = DEFINITION.replace("RECEIVER", f"{receiver.url}/cli").replace("SECRET", SECRET)
+    text = text.replace("SHARE", str(items_per_task))
     file = shell.folder / "cli-life.job.yaml"
 
     # What is wrong is found here, or there, with its place; what is right is kept.
     file.write_text(text.replace("hour: 2", "hour: 24"))
-    assert shell.refused("create", file.name).startswith("cli-life.job.yaml:11:")
+    assert shell.refused("create", file.name).startswith("cli-life.job.yaml:12:")
     # Only the server knows how long a list may be there.
     file.write_text("payload:\n" + "  - {api: echo}\n" * 41)
     assert shell.refused("create", file.name).startswith("cli-life.job.yaml:1:1: payload: 41 items are more than")
@@ -178,9 +183,10 @@ def test_the_life_of_a_job_on_the_command_line(shell: Shell, jobs: Jobs, receive
     assert shell.run("list", "--search", "cli-life").stderr == "No jobs.\n"
 
 
+@either_way
 def test_the_life_of_a_job_for_programs(shell: Shell, airflow: AirflowStack) -> None:
     work = {"id": "cli-json", "payload": [{"api": "acme_jobs:add", "parameters": {"a": 1, "b": 2}}]}
-    definition = json.dumps({**work, "target": {"type": "python"}})
+    definition = json.dumps(in_use({**work, "target": {"type": "python"}}))
     assert shell.json("create", "-", stdin=definition) == {"id": "cli-json", "message": "created", "ready": True}
     assert [job["id"] for job in shell.json("list", "--search", "cli-json")] == ["cli-json"]
     shown = shell.json("show", "cli-json")
@@ -215,10 +221,11 @@ def test_the_life_of_a_job_for_programs(shell: Shell, airflow: AirflowStack) -> 
     assert shell.json("delete", "cli-json") == {"id": "cli-json", "message": "deleted", "deletedRuns": 1}
 
 
+@either_way
 def test_a_run_is_terminated_in_the_middle_of_a_call(shell: Shell, airflow: AirflowStack, api: Api) -> None:
     items = [{"api": "slow", "parameters": {"seconds": 8}}, {"api": "echo"}]
     slow = {"id": "cli-slow", "payload": items, "configuration": {"maxConcurrentRequests": 1}}
-    shell.good("create", "-", stdin=json.dumps(slow))
+    shell.good("create", "-", stdin=json.dumps(in_use(slow)))
     run_id = shell.good("trigger", "cli-slow").strip().removeprefix("Triggered: ")
     airflow.client.wait_until("a call", lambda: api.calls("cli-slow"), 60)
     assert "1 runs of 'cli-slow' have not ended" in shell.refused("delete", "cli-slow")
@@ -235,10 +242,11 @@ def test_a_run_is_terminated_in_the_middle_of_a_call(shell: Shell, airflow: Airf
     assert len(api.calls("cli-slow")) == 1
 
 
+@either_way
 def test_on_a_terminal_a_bar_grows_and_goes(shell: Shell) -> None:
     items = [{"api": "slow", "parameters": {"seconds": 1.5, "n": n}} for n in range(3)]
     job = {"id": "cli-bar", "payload": items, "configuration": {"maxConcurrentRequests": 1}}
-    shell.good("create", "-", stdin=json.dumps(job))
+    shell.good("create", "-", stdin=json.dumps(in_use(job)))
     status, text = on_terminal("trigger", "cli-bar", "--watch", columns=100, environment=shell.environment)
     assert status == 0, text
     frames = [part.removesuffix("\x1b[K") for part in text.split("\r") if part.endswith("\x1b[K")]

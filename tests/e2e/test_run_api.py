@@ -17,8 +17,9 @@ from airflow_jobs_plugin.demo.stack import AirflowStack
 
 from .test_appending import items_of
 from .test_rest import callers_of, create, run_of, trigger, wait_for
+from .ways import either_way
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, either_way]
 
 
 class RunApi(LocalServer):
@@ -54,11 +55,19 @@ class RunApi(LocalServer):
 
 
 @pytest.fixture(scope="module")
-def platform(airflow: AirflowStack) -> Iterator[RunApi]:
+def connected(airflow: AirflowStack) -> Iterator[RunApi]:
     with RunApi() as server:
         connection = {"connection_id": "platform", "conn_type": "http", "host": server.url}
         airflow.api("POST", "connections", json=connection)
         yield server
+
+
+@pytest.fixture
+def platform(connected: RunApi) -> RunApi:
+    """The API, which knows of no run yet."""
+    connected.runs.clear()
+    connected.canceled.clear()
+    return connected
 
 
 TARGET = {

@@ -21,8 +21,9 @@ from airflow_jobs_plugin.demo.stack import AirflowStack
 from .conftest import Api, Jobs
 from .test_appending import items_of
 from .test_rest import callers_of, create, error, run_of, trigger, wait_for
+from .ways import either_way
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, either_way]
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -190,7 +191,9 @@ def test_only_what_is_owed_is_delivered_anew_item_by_item(
     run = wait_for(airflow, rest, "one-missing", run_id, "SUCCESS")
     assert run["delivery"]["delivered"] == 3
     sent = [request.body["apiInfo"]["parameters"]["n"] for request in inbox.ledger.all()]
-    assert sent == [0, 1, 2, 1, 1]
+    # Items that share a task instance may be sent in any order.
+    assert sorted(sent[:3]) == [0, 1, 2]
+    assert sent[3:] == [sent[1]] * 2
     assert len({request.headers["webhook-id"] for request in inbox.ledger.all()}) == 3
 
 

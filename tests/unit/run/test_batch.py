@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from airflow_jobs_plugin.errors import ItemFailedError
+from airflow_jobs_plugin.errors import AttemptError, ItemFailedError
 from airflow_jobs_plugin.run.attempts import Stopping
 from airflow_jobs_plugin.run.batch import ALONE, MAX_DEATHS, drive
 from airflow_jobs_plugin.run.batches import Batch
 from airflow_jobs_plugin.run.items import plan_items
 from airflow_jobs_plugin.run.journal import replay, row_key
+from airflow_jobs_plugin.run.recording import Journal
 from airflow_jobs_plugin.run.retry import RETRIES
 from airflow_jobs_plugin.spec import Job
 
@@ -121,3 +122,23 @@ def test_an_item_whose_worker_died_each_time_fails_and_is_not_called_again() -> 
         world.drive(MAX_DEATHS + 1)
     assert sorted(world.seen) == [0, 2, 3, 4, 5]
     assert not replay(world.rows()).ended[1].ok
+
+
+def test_a_batch_whose_last_item_fills_a_row_comes_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Journal, "due", True)
+    world = World(1)
+    driving = threading.Thread(target=world.drive, args=(1,), daemon=True)
+    driving.start()
+    driving.join(30)
+    assert not driving.is_alive()
+    assert len(replay(world.rows()).ended) == COUNT
+
+
+def test_a_batch_does_not_succeed_with_an_item_of_which_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise OSError("such as a log that cannot be written")
+
+    monkeypatch.setattr(Journal, "ended", broken)
+    with pytest.raises(AttemptError, match="6 of 6 items have not ended") as caught:
+        World(3).drive(1)
+    assert caught.value.retriable

@@ -224,3 +224,12 @@ def test_rows_read_what_they_wrote() -> None:
     row = Row([(3, ended())], [(4, 2, 5)], [6], [7], [8], 1, "p", "failed", 2, True)
     read = Row.read(json.loads(json.dumps(row.written())))
     assert read == row
+
+
+def test_an_item_that_waits_and_ends_within_one_row_is_counted_once() -> None:
+    store = Store()
+    first = journal(store, count=1)
+    first.tried(0, 1, 99_000)
+    first.ended(0, ended(ok=False, attempts=2), "{}")
+    first.keep()
+    assert first.standing.counts() == {"succeeded": 0, "failed": 1, "running": 0, "retrying": 0}
