@@ -62,13 +62,14 @@ def drive(context: Context, job: Job, batch: Batch, stopping: Stopping) -> None:
     made = Items(context, job)
     journal = Journal(context, made.life, batch.plan, batch.count)
     most = job.configuration.max_concurrent_requests
-    board = Board(context, batch.number) if most > 1 else None
+    board = Board(context, batch.number)
     with ThreadPoolExecutor(4, "airflow") as threads:
 
         async def ask(function: Callable[..., Any], *arguments: Any) -> Any:
             return await asyncio.get_running_loop().run_in_executor(threads, function, *arguments)
 
-        driver = _Driver(context, job, batch, items, made, journal, Lanes(most, batch.number, board, ask), ask)
+        lanes = Lanes(most, batch.number, board if most > 1 else None, ask)
+        driver = _Driver(context, job, batch, items, made, journal, lanes, board, ask)
         come_again = stopping.run(driver.run())
     if come_again is not None:
         raise come_again
@@ -94,10 +95,12 @@ class _Driver:
         made: Items,
         journal: Journal,
         lanes: Lanes,
+        board: Board,
         ask: Callable[..., Coroutine[Any, Any, Any]],
     ) -> None:
         self._context, self._job, self._batch, self._items = context, job, batch, items
         self._made, self._journal, self._lanes, self._ask = made, journal, lanes, ask
+        self._board = board
         self._policies: dict[str, Any] = {}
         self._paused = False
         self._done = False
@@ -224,10 +227,15 @@ class _Driver:
         try:
             # First, so that no lane is used that a pause forbids.
             self._paused = bool((await self._ask(ti.get_dag, ti.dag_id)).is_paused)
+            if self._lanes.most == 1:
+                await self._ask(self._board.others)
             await self._lanes.settle(self._want(), lambda: len(self._flying))
         except Exception:
             # The API server is away: what was allowed still is, since nobody else can have been allowed more.
             log.warning("Airflow did not say how things are", exc_info=True)
+        if not self._board.active:
+            # Airflow's own word comes with a heartbeat, and nothing is to be called in between.
+            raise AttemptError("canceled", "the batch was ended from outside", retriable=False)
 
     def _want(self) -> int:
         soon = time.monotonic() + 2 * TICK

@@ -47,6 +47,9 @@ class Board:
     def __init__(self, context: Context, index: int) -> None:
         self._ti: Any = context["ti"]
         self._index = index
+        #: Whether Airflow still counts on this instance, as of the last look: terminating the run ends that, and so
+        #: does marking the instance by hand.
+        self.active = True
 
     def others(self) -> dict[int, tuple[int, int] | None]:
         """What every other instance that runs claims and wants; None of one that has not said anything yet."""
@@ -56,7 +59,9 @@ class Board:
         found: dict[int, tuple[int, int] | None] = {}
         for name, state in states.items():
             index = int(name.removeprefix(prefix)) if name.startswith(prefix) else -1
-            if state in ACTIVE and index != self._index:
+            if index == self._index:
+                self.active = state in ACTIVE
+            elif state in ACTIVE:
                 shown = ti.xcom_pull(task_ids=PAYLOAD, key=KEY, map_indexes=index)
                 found[index] = (shown["claim"], shown["want"]) if shown else None
         return found
