@@ -154,7 +154,7 @@ class _Driver:
                     for helper in helpers:
                         if helper.done():
                             helper.result()
-            except asyncio.CancelledError:
+            except (asyncio.CancelledError, AttemptError):
                 # Stopped from outside. Not a death: what has ended is kept, and what was in flight is called again.
                 self._journal.flying.clear()
                 self._journal.write_all()
