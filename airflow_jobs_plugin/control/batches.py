@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,15 +15,13 @@ from sqlalchemy.orm import Session
 from airflow_jobs_plugin.control.rows import Row, decoded, instances, select_xcom
 from airflow_jobs_plugin.run.batches import SIZES, Batch
 from airflow_jobs_plugin.run.items import PAYLOAD, PLAN
-from airflow_jobs_plugin.run.journal import PROGRESS, Standing, outcome_of, piece_key, replay, unpack
+from airflow_jobs_plugin.run.journal import PROGRESS, Ended, Standing, outcome_of, piece_key, replay, unpack
 from airflow_jobs_plugin.run.messages import message_of_item
 from airflow_jobs_plugin.run.outcomes import ENDED, reconciled
 from airflow_jobs_plugin.run.retry import RETRIES, lives
 
-#: Rows whose bodies are kept while outcomes are read: items end nearly in order, and a row has some hundred.
-BODIES_KEPT = 12
-#: Rows of bodies read in one query.
-BODIES_AHEAD = 4
+#: Characters of results that are read together.
+WINDOW = 16 * 1024 * 1024
 RUNNING = ("running", "restarting")
 
 
@@ -45,9 +42,11 @@ class Counts:
         succeeded, failed, retrying, running = (
             (p["succeeded"], p["failed"], p["retrying"], p["running"]) if p else (0, 0, 0, 0)
         )
-        if state not in ENDED and p and life > p["life"]:
+        if p and life > p["life"]:
             # Cleared, and not begun yet.
-            succeeded, failed, retrying = (0 if succeeded == size else succeeded), 0, 0
+            succeeded, failed, retrying, running = (0 if succeeded == size else succeeded), 0, 0, 0
+        elif p and state not in RUNNING:
+            retrying += p["again"]
         if state == "success":
             succeeded, failed = size, 0  # or a person said so
         elif state in ("failed", "upstream_failed"):
@@ -122,7 +121,7 @@ class BatchedRows:
             ti = found.get(batch.number, together)
             if ti is None:
                 continue
-            if ti.state not in ENDED and (which := standing.due(lives(ti.max_tries), batch.plan, batch.count)):
+            if which := standing.due(lives(ti.max_tries), batch.plan, batch.count):
                 standing.begin(lives(ti.max_tries), which)
             for index in range(batch.first, batch.end):
                 self.known[index] = _row(index, ti.state, standing)
@@ -141,53 +140,62 @@ class BatchedRows:
         return found
 
     def outcomes(self, indexes: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
-        """See ``Rows``."""
-        kept: OrderedDict[tuple[int, int], str] = OrderedDict()
-        wanted = [(index, self._place(index)) for index in indexes if index in self.known]
-        for position, (index, place) in enumerate(wanted):
-            state = self.known[index].state
-            if state not in ENDED:
+        """See ``Rows``. Read in windows of some size: items end in any order, and a row is read once in each window."""
+        window: list[int] = []
+        size = 0
+        for index in indexes:
+            if index not in self.known or self.known[index].state not in ENDED:
                 continue
-            outcome = None
-            if place is not None:
-                if place not in kept:
-                    ahead = (other for _, other in wanted[position : position + 1000] if other and other not in kept)
-                    self._read(list(dict.fromkeys(ahead))[:BODIES_AHEAD], kept)
-                outcome = self._outcome(index, place[0], kept[place])
-            yield index, reconciled(index, state, outcome)
+            window.append(index)
+            ended = self._ended(index)
+            size += ended.length if ended is not None else 0
+            if size > WINDOW:
+                yield from self._window(window)
+                window, size = [], 0
+        yield from self._window(window)
 
-    def _place(self, index: int) -> tuple[int, int] | None:
-        """Which row of which batch has the body of an item."""
-        number = bisect_right(self._firsts, index) - 1
-        ended = self._standings[number].ended.get(index)
-        return (number, ended.row) if ended is not None else None
+    def _ended(self, index: int) -> Ended | None:
+        return self._standings[self._number(index)].ended.get(index)
 
-    def _outcome(self, index: int, number: int, bodies: str) -> dict[str, Any]:
-        standing = self._standings[number]
+    def _number(self, index: int) -> int:
+        return bisect_right(self._firsts, index) - 1
+
+    def _window(self, indexes: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+        places: dict[tuple[int, int], list[int]] = {}
+        for index in indexes:
+            if (ended := self._ended(index)) is not None:
+                places.setdefault((self._number(index), ended.row), []).append(index)
+        bodies: dict[int, str] = {}
+        for (number, row), found in places.items():
+            text = self._read(number, row)
+            for index in found:
+                ended = self._standings[number].ended[index]
+                bodies[index] = text[ended.offset : ended.offset + ended.length]
+        for index in indexes:
+            outcome = self._outcome(index, bodies.pop(index)) if index in bodies else None
+            yield index, reconciled(index, self.known[index].state, outcome)
+
+    def _outcome(self, index: int, body: str) -> dict[str, Any]:
+        standing = self._standings[self._number(index)]
         ended = standing.ended[index]
-        body = bodies[ended.offset : ended.offset + ended.length]
         message = message_of_item(self._job_id, self._run_id, index, RETRIES + ended.life)
         return outcome_of(index, ended, body, message, sent=index in standing.sent)
 
-    def _read(self, places: Iterable[tuple[int, int]], kept: OrderedDict[tuple[int, int], str]) -> None:
+    def _read(self, number: int, row: int) -> str:
         from airflow.models.task_state_store import TaskStateStoreModel as Store
 
-        for number, row in places:
-            pieces, packed = self._standings[number].shapes.get(row, (0, False))
-            keys = [piece_key(row, piece) for piece in range(pieces)]
-            found = self._session.scalars(
-                select(Store.value)
-                .where(
-                    Store.dag_run_id == self._run,
-                    Store.task_id == PAYLOAD,
-                    Store.map_index == number,
-                    Store.key.in_(keys),
-                )
-                .order_by(Store.key)
+        pieces, packed = self._standings[number].shapes.get(row, (0, False))
+        keys = [piece_key(row, piece) for piece in range(pieces)]
+        found = self._session.execute(
+            select(Store.key, Store.value).where(
+                Store.dag_run_id == self._run,
+                Store.task_id == PAYLOAD,
+                Store.map_index == number,
+                Store.key.in_(keys),
             )
-            kept[number, row] = unpack((json.loads(value) for value in found), packed)
-        while len(kept) > BODIES_KEPT:
-            kept.popitem(last=False)
+        )
+        values = {key: json.loads(value) for key, value in found}
+        return unpack((values[key] for key in keys), packed)
 
 
 def _row(index: int, state: str | None, standing: Standing) -> Row:

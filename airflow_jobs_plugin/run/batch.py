@@ -44,7 +44,7 @@ MAX_DEATHS, ALONE = 5, 3
 #: Seconds for which the instance gives its worker back if nothing is due for so long, and how early it returns.
 LONG, EARLY = 30.0, 5.0
 #: Seconds for which a store that fails is tried again, before the instance gives up and comes again.
-PATIENCE = 60.0
+PATIENCE = 300.0
 #: Failures of items that are logged one by one.
 LOGGED = 100
 
@@ -101,9 +101,7 @@ class _Driver:
         self._context, self._job, self._batch, self._items = context, job, batch, items
         self._made, self._journal, self._lanes, self._ask = made, journal, lanes, ask
         self._board = board
-        self._policies: dict[str, Any] = {}
-        self._paused = False
-        self._done = False
+        self._paused = True  # until Airflow has said that it is not
         self._wake = asyncio.Event()
         self._row_due = asyncio.Event()
         self._kept = asyncio.Event()
@@ -140,30 +138,30 @@ class _Driver:
         # For what waits for the API server: appends, and what items remember.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(min(64, self._lanes.most)))
         async with open_target(self._job.target, limits()) as caller:
-            await self._look()
-            helpers = [asyncio.create_task(self._ticks()), asyncio.create_task(self._rows())]
+            await self._look_at_pause()
+            await self._look_at_lanes()
+            ticks = [self._ticks(self._look_at_pause), self._ticks(self._look_at_lanes), self._rows()]
+            helpers = [asyncio.create_task(tick) for tick in ticks]
             for helper in helpers:
                 helper.add_done_callback(lambda _: self._wake.set())
             try:
-                while True:
+                while self._flying or not self._idle():
                     self._wake.clear()
                     self._start(caller)
-                    if not self._flying and self._idle():
-                        break
-                    await self._sleep()
+                    if self._flying or not self._idle():
+                        await self._sleep()
                     for helper in helpers:
                         if helper.done():
                             helper.result()
+                await self._finish(helpers[:2])
             except (asyncio.CancelledError, AttemptError):
-                # Stopped from outside. Not a death: what has ended is kept, and what was in flight is called again.
-                self._journal.flying.clear()
-                self._journal.write_all()
+                # Stopped from outside, which is not a death. Calls end at once, and are made again; what has ended is kept.
+                await self._hang_up(helpers)
                 raise
             finally:
                 for task in (*helpers, *self._flying.values()):
                     task.cancel()
                 await asyncio.gather(*helpers, *self._flying.values(), return_exceptions=True)
-        await self._finish()
         if self._paused and (self._pending or self._waiting):
             log.info("The job is paused: %d items go on when it is resumed", len(self._pending) + len(self._waiting))
             return later()
@@ -172,6 +170,16 @@ class _Driver:
             log.info("%d items wait for another attempt, the first for %.0f s", len(self._waiting), wait)
             return AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=wait - EARLY))  # type: ignore[no-untyped-call]
         return None
+
+    async def _hang_up(self, helpers: list[asyncio.Task[None]]) -> None:
+        tasks = [*helpers, *self._flying.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=1)
+        self._journal.flying.clear()
+        await self._ask(self._journal.write)  # what another thread was about to write
+        if self._journal.take():
+            await self._ask(self._journal.write)
 
     def _start(self, caller: Caller) -> None:
         now = time.monotonic()
@@ -216,31 +224,40 @@ class _Driver:
 
     # -- beside it -----------------------------------------------------------------------------------------
 
-    async def _ticks(self) -> None:
+    async def _ticks(self, look: Callable[[], Coroutine[Any, Any, None]]) -> None:
         while True:
             await asyncio.sleep(TICK)
-            await self._look()
+            await look()
             self._wake.set()
 
-    async def _look(self) -> None:
+    async def _look_at_pause(self) -> None:
         ti = self._context["ti"]
         try:
-            # First, so that no lane is used that a pause forbids.
             self._paused = bool((await self._ask(ti.get_dag, ti.dag_id)).is_paused)
+        except Exception:
+            log.warning("Airflow did not say whether the job is paused", exc_info=True)
+
+    async def _look_at_lanes(self) -> None:
+        try:
             if self._lanes.most == 1:
                 await self._ask(self._board.others)
             await self._lanes.settle(self._want(), lambda: len(self._flying))
         except Exception:
             # The API server is away: what was allowed still is, since nobody else can have been allowed more.
-            log.warning("Airflow did not say how things are", exc_info=True)
+            log.warning("Airflow did not say what the run's other task instances do", exc_info=True)
         if not self._board.active:
             # Airflow's own word comes with a heartbeat, and nothing is to be called in between.
             raise AttemptError("canceled", "the batch was ended from outside", retriable=False)
 
     def _want(self) -> int:
-        soon = time.monotonic() + 2 * TICK
-        ready = sum(due <= soon for due, _ in self._waiting) if len(self._waiting) < 10_000 else len(self._waiting)
-        return len(self._flying) + len(self._pending) + ready
+        flying, most = len(self._flying), self._lanes.most
+        if self._paused or self._journal.full or self._sender.full or self._suspects & self._flying.keys():
+            return flying
+        want = flying + len(self._pending)
+        if want < most:
+            soon = time.monotonic() + 2 * TICK
+            want += sum(due <= soon for due, _ in heapq.nsmallest(most, self._waiting))
+        return want
 
     async def _rows(self) -> None:
         while True:
@@ -276,7 +293,15 @@ class _Driver:
                 outcome = outcome_of(index, ended, body, self._made.message(index), sent=False)
                 self._sender.send(self._item(index), index, outcome)
 
-    async def _finish(self) -> None:
+    async def _finish(self, ticks: list[asyncio.Task[None]]) -> None:
+        # What is left to do needs no lanes; rows go on to be written while deliveries are awaited.
+        for tick in ticks:
+            tick.cancel()
+        await asyncio.gather(*ticks, return_exceptions=True)
+        try:
+            await self._lanes.leave()
+        except Exception:
+            log.warning("The lanes could not be left to the run's other task instances", exc_info=True)
         await self._keep()
         await self._sender.drain()
         await self._keep()
@@ -311,15 +336,15 @@ class _Driver:
                 permit = self._made.permit(index, own=True)
                 # Not among ``ask``'s few threads: it may wait for minutes.
                 await asyncio.to_thread(append_children, permit, attempt.item_id, result.extended_payloads)
-            self._succeeded(index, number, begun, result)
-            if self._job.target.type == "run-api":
-                await memory.remember(None)
         except AttemptError as error:
             self._give_up_or_wait(index, number, begun, error)
         except Exception as error:
             told = AttemptError("internal-error", f"{type(error).__name__}: {error}")
             self._give_up_or_wait(index, number, begun, told)
             log.exception("Unexpected error of item %d", index)
+        else:
+            # What the item remembers stays until the run is deleted: it may be called again before this is recorded.
+            self._succeeded(index, number, begun, result)
         finally:
             self._flying.pop(index, None)
             self._journal.flying.discard(index)

@@ -82,7 +82,7 @@ def sizes_of(batches: list[Batch]) -> dict[str, Any]:
 def tasks_at_once(concurrency: int, size: int) -> int:
     """How many task instances of a run may be active, to keep that many calls going with batches of that size.
 
-    One more than have enough items for it, so that no lane is idle while one instance ends and the next one starts;
-    more where a single process would be the bottleneck.
+    Two more than have enough items for it, so that lanes are not idle while an instance starts, or waits for its last
+    items; more where a single process would be the bottleneck.
     """
-    return min(concurrency, max(-(-concurrency // size) + 1, -(-concurrency // 64)))
+    return min(concurrency, max(-(-concurrency // size) + 2, -(-concurrency // 64)))

@@ -171,6 +171,7 @@ class Standing:
             "failed": len(self.ended) - succeeded,
             "running": len(self.flying),
             "retrying": sum(n not in self.flying for n in self.tried),
+            "again": sum(n in self.flying for n in self.tried),
         }
 
 

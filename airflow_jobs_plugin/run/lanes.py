@@ -56,19 +56,22 @@ class Board:
         ti = self._ti
         states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[PAYLOAD], run_ids=[ti.run_id]).get(ti.run_id, {})
         prefix = f"{PAYLOAD}_"
-        found: dict[int, tuple[int, int] | None] = {}
-        for name, state in states.items():
-            index = int(name.removeprefix(prefix)) if name.startswith(prefix) else -1
-            if index == self._index:
-                self.active = state in ACTIVE
-            elif state in ACTIVE:
-                shown = ti.xcom_pull(task_ids=PAYLOAD, key=KEY, map_indexes=index)
-                found[index] = (shown["claim"], shown["want"]) if shown else None
-        return found
+        active = {
+            int(name.removeprefix(prefix)) for name, state in states.items() if state in ACTIVE and name != PAYLOAD
+        }
+        self.active = states.get(f"{prefix}{self._index}", "running") in ACTIVE
+        if active <= {self._index}:
+            return {}
+        # All of them in one request, those that have ended included.
+        values = ti.xcom_pull(task_ids=PAYLOAD, key=KEY) or []
+        shown = {
+            one["index"]: (one["claim"], one["want"]) for one in (values if isinstance(values, list) else [values])
+        }
+        return {index: shown.get(index) for index in active if index != self._index}
 
     def show(self, claim: int, want: int) -> None:
         """Let the others know."""
-        self._ti.xcom_push(KEY, {"claim": claim, "want": want})
+        self._ti.xcom_push(KEY, {"index": self._index, "claim": claim, "want": want})
 
 
 class Lanes:
@@ -94,7 +97,8 @@ class Lanes:
             return
         want = min(want, self.most)
         others = await self._call(self._board.others)
-        wants = {n: self.most if shown is None else shown[1] for n, shown in others.items()}
+        # Who has not said anything yet is on the way up, and says what it wants before it claims anything.
+        wants = {n: 0 if shown is None else shown[1] for n, shown in others.items()}
         target = shares(self.most, {**wants, self._index: want})[self._index]
         if target <= self.allowed:
             # Fewer from this moment on. What is in flight still counts until it has landed.
@@ -112,6 +116,11 @@ class Lanes:
         else:
             # Somebody was as fast. What was had before is still fine, since they saw it claimed.
             await self._show(max(self.allowed, flying()), want)
+
+    async def leave(self) -> None:
+        """Leave all lanes to the others: nothing is in flight, and nothing will be."""
+        self.allowed = 0
+        await self._show(0, 0)
 
     async def _show(self, claim: int, want: int) -> None:
         if (claim, want) != self._shown and self._board is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 MOST_WAITING = 8 * 1024 * 1024
 #: Items, and characters, of which a row is written at once; and seconds after which it is written anyway.
 ROW_ITEMS, ROW_CHARACTERS, ROW_SECONDS = 100, 2 * 1024 * 1024, 0.8
+#: Seconds that writing a row may take before nothing more is begun.
+LATE = 2.0
 
 
 class Journal:
@@ -33,6 +36,10 @@ class Journal:
         self._store: Any = context["task_state_store"]
         self._forever = NEVER_EXPIRE
         self.standing = replay(self._rows())
+        counted: Any = self._store.get(PROGRESS)
+        if self.standing.rows and (counted or {}).get("rows") != self.standing.rows:
+            # A worker died between a row and the counts that go with it.
+            self._set(PROGRESS, self._progress())
         self._row = self._fresh(life, plan)
         self._row.begins = self.standing.due(life, plan, count)
         if self._row.begins:
@@ -45,6 +52,7 @@ class Journal:
         self._bodies: list[str] = []
         self._size = 0
         self._writing: tuple[Row, list[str]] | None = None
+        self._applied, self._taken = False, 0.0
         self.flying: set[int] = set()
 
     def _fresh(self, life: int, plan: str) -> Row:
@@ -60,8 +68,9 @@ class Journal:
 
     @property
     def full(self) -> bool:
-        """Whether writing lags behind, and nothing more should be begun."""
-        return self._size > MOST_WAITING or self._events > 4 * ROW_ITEMS
+        """Whether writing lags behind, and nothing more should be begun: it would be called again after a death."""
+        late = self._writing is not None and time.monotonic() - self._taken > LATE
+        return late or self._size > MOST_WAITING or self._events > 4 * ROW_ITEMS
 
     @property
     def due(self) -> bool:
@@ -97,7 +106,7 @@ class Journal:
             if not news and self.flying == self.standing.flying:
                 return False
             row.flying = sorted(self.flying)
-            self._writing = (row, self._bodies)
+            self._writing, self._taken = (row, self._bodies), time.monotonic()
             self._row, self._bodies, self._size = self._fresh(row.life, row.plan), [], 0
         return True
 
@@ -109,29 +118,28 @@ class Journal:
         with self._lock:
             return self._write() if self._writing is not None else []
 
-    def write_all(self) -> None:
-        """Keep everything now, also while another thread is writing."""
-        self.write()
-        if self.take():
-            self.write()
-
     def _write(self) -> list[tuple[int, Ended, str]]:
         if TYPE_CHECKING:
             assert self._writing is not None
         row, bodies = self._writing
-        number = self.standing.rows
-        pieces, row.packed = pack("".join(bodies))
-        row.pieces = len(pieces)
-        for place, piece in enumerate(pieces):
-            self._set(piece_key(number, place), piece)
-        # Only now it counts: the pieces of a row that is not there are written over.
-        self._set(row_key(number), row.written())
-        self._writing = None
-        lost, row.lost, row.begins = row.lost, [], None
-        self.standing.apply(row)
-        row.lost = lost
-        self._set(PROGRESS, {"life": row.life, "plan": row.plan, "rows": number + 1, **self.standing.counts()})
+        if not self._applied:
+            number = self.standing.rows
+            pieces, row.packed = pack("".join(bodies))
+            row.pieces = len(pieces)
+            for place, piece in enumerate(pieces):
+                self._set(piece_key(number, place), piece)
+            # Only now it counts: the pieces of a row that is not there are written over.
+            self._set(row_key(number), row.written())
+            row.lost, row.begins = [], None
+            self.standing.apply(row)
+            self._applied = True
+        self._set(PROGRESS, self._progress())
+        self._writing, self._applied = None, False
         return [(index, ended, body) for (index, ended), body in zip(row.ended, bodies, strict=True)]
+
+    def _progress(self) -> dict[str, Any]:
+        standing = self.standing
+        return {"life": standing.life, "plan": standing.plan, "rows": standing.rows, **standing.counts()}
 
     def _set(self, key: str, value: Any) -> None:
         self._store.set(key, value, retention=self._forever)

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Items that are delivered at the same time, and that may wait for it before no further item is started.
-LANES, MOST_WAITING = 8, 64
+#: Items that are delivered at the same time: as many as are called, within these bounds; and how many may wait for it
+#: before no further item is started.
+LEAST_LANES, MOST_LANES, MOST_WAITING = 8, 64, 128
 #: Failures in a row after which the receiver is left alone, and for how many seconds; closing the run sends the rest.
 PATIENT_FAILURES, REST = 5, 30.0
 
@@ -49,7 +50,8 @@ class Sender:
 
     async def _send(self, item: dict[str, Any], index: int, outcome: dict[str, Any]) -> None:
         if self._threads is None:
-            self._threads = ThreadPoolExecutor(LANES, "deliveries")
+            lanes = min(MOST_LANES, max(LEAST_LANES, self._job.configuration.max_concurrent_requests))
+            self._threads = ThreadPoolExecutor(lanes, "deliveries")
         loop = asyncio.get_running_loop()
         arrived = await loop.run_in_executor(self._threads, send_item, self._context, self._job, item, outcome)
         if arrived is None:

@@ -81,7 +81,7 @@ def test_what_was_written_is_there_again() -> None:
     assert (body_of(store, 0), body_of(store, 1)) == ('{"a": 1}', '"ä€😀"')
     assert json.loads(body_of(store, 5))["error"] == "http-error"
     assert store.get("progress") | {"plan": "", "life": 0} == {
-        "plan": "", "life": 0, "rows": 2, "succeeded": 2, "failed": 1, "running": 1, "retrying": 1,
+        "plan": "", "life": 0, "rows": 2, "succeeded": 2, "failed": 1, "running": 1, "retrying": 1, "again": 0,
     }  # fmt: skip
 
 
@@ -210,14 +210,32 @@ def test_whatever_fails_or_dies_what_was_acknowledged_is_there_and_nothing_else(
     assert {i: body_of(store, i) for i in found.ended}.items() >= acknowledged.items()
 
 
-def test_stopping_keeps_everything_also_while_a_row_is_being_written() -> None:
+def test_counts_that_a_death_has_left_behind_are_mended_when_the_batch_comes_again() -> None:
     store = Store()
     one = journal(store)
     one.ended(0, ended(), "1")
-    assert one.take()
-    one.ended(1, ended(), "2")
-    one.write_all()
-    assert set(journal(store).standing.ended) == {0, 1}
+    one.take()
+    store.fails_in = 2  # the body, the row, and then the counts
+    with pytest.raises(ConnectionError):
+        one.write()
+    store.fails_in = None
+    assert store.get("progress") is None
+    journal(store)
+    assert store.get("progress")["succeeded"] == 1
+
+
+def test_a_row_whose_counts_could_not_be_written_says_what_has_ended_the_next_time() -> None:
+    store = Store()
+    one = journal(store)
+    one.ended(0, ended(), "1")
+    one.take()
+    store.fails_in = 2
+    with pytest.raises(ConnectionError):
+        one.write()
+    store.fails_in = None
+    assert [index for index, _, _ in one.write()] == [0]
+    assert len(rows(store)) == 1
+    assert store.get("progress")["succeeded"] == 1
 
 
 def test_rows_read_what_they_wrote() -> None:
@@ -232,4 +250,4 @@ def test_an_item_that_waits_and_ends_within_one_row_is_counted_once() -> None:
     first.tried(0, 1, 99_000)
     first.ended(0, ended(ok=False, attempts=2), "{}")
     first.keep()
-    assert first.standing.counts() == {"succeeded": 0, "failed": 1, "running": 0, "retrying": 0}
+    assert first.standing.counts() == {"succeeded": 0, "failed": 1, "running": 0, "retrying": 0, "again": 0}

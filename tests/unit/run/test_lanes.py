@@ -30,12 +30,12 @@ def test_one_who_wants_little_leaves_the_rest_to_others() -> None:
     assert shares(3, {2: 0, 3: 0}) == {2: 0, 3: 0}
 
 
-@pytest.mark.parametrize(("lanes", "tasks"), [(1, 1), (2, 2), (50, 2), (64, 2), (200, 4), (1000, 16)])
-def test_two_tasks_at_least_so_that_one_can_start_while_another_ends(lanes: int, tasks: int) -> None:
+@pytest.mark.parametrize(("lanes", "tasks"), [(1, 1), (2, 2), (50, 3), (64, 3), (200, 4), (1000, 16)])
+def test_tasks_to_spare_so_that_one_can_start_while_another_ends(lanes: int, tasks: int) -> None:
     assert tasks_at_once(lanes, 1000) == tasks
 
 
-@pytest.mark.parametrize(("lanes", "size", "tasks"), [(10, 4, 4), (50, 4, 14), (3, 2, 3), (200, 100, 4)])
+@pytest.mark.parametrize(("lanes", "size", "tasks"), [(10, 4, 5), (50, 4, 15), (3, 2, 3), (200, 100, 4)])
 def test_batches_that_are_too_small_for_all_lanes_run_in_as_many_tasks_as_it_takes(
     lanes: int, size: int, tasks: int
 ) -> None:
