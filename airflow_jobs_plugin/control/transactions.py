@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, PendingRollbackError
 from sqlalchemy.orm import Session
 
 T = TypeVar("T")
@@ -35,7 +35,8 @@ def transact(work: Callable[[Session], T]) -> T:
         try:
             with create_session(scoped=False) as session:
                 return work(session)
-        except Overtaken:
+        except (Overtaken, PendingRollbackError):
+            # The second: Airflow's own code met a conflict within this transaction, logged it and went on.
             if not left:
                 raise
         except DBAPIError as error:

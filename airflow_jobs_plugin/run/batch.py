@@ -155,7 +155,7 @@ class _Driver:
                             helper.result()
                 await self._finish(helpers[:2])
             except (asyncio.CancelledError, AttemptError):
-                # Stopped from outside, which is not a death. Calls end at once, and are made again; what has ended is kept.
+                # Stopped from outside, which is not a death. Calls end, and are made again; what has ended is kept.
                 await self._hang_up(helpers)
                 raise
             finally:
