@@ -337,8 +337,9 @@ def test_a_process_that_is_killed_in_mid_delivery_delivers_again_under_the_same_
 # -- S3 -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def s3() -> Iterator[Any]:
+    """A store with one empty bucket."""
     server = ThreadedMotoServer(port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -346,6 +347,8 @@ def s3() -> Iterator[Any]:
     client = boto3.client(
         "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="AK", aws_secret_access_key="SK"
     )
+    # Servers of one process share what they keep.
+    httpx.post(f"{url}/moto-api/reset", trust_env=False).raise_for_status()
     client.create_bucket(Bucket="results")
     client.url = url
     yield client
