@@ -19,6 +19,11 @@
 from __future__ import annotations
 
 
+def storable(text: str) -> str:
+    """The text without NUL characters and halves of surrogate pairs: neither logs nor databases can hold them."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
+
+
 class JobsError(Exception):
     """Root of the tree: catch this to catch everything that this package raises on purpose."""
 
@@ -63,8 +68,7 @@ class AttemptError(JobsError):
         retriable: bool = True,
         retry_after: float | None = None,
     ) -> None:
-        # They take no NUL characters and no halves of surrogate pairs.
-        message = message.replace("\0", "").encode("utf-8", "replace").decode()
+        message = storable(message)
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message

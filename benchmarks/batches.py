@@ -31,34 +31,15 @@ from typing import Any
 import httpx
 import psutil
 import sqlalchemy
+from throughput import peer_rate, report
 
 from airflow_jobs_plugin.demo.processes import free_ports
 from airflow_jobs_plugin.demo.receiver import WebhookReceiver
 from airflow_jobs_plugin.demo.run import DAG_FILE
 from airflow_jobs_plugin.demo.stack import AirflowStack
 
-PEER = """
-import json
-
-from airflow.providers.http.operators.http import HttpOperator
-from airflow.sdk import DAG
-
-with DAG("peer", schedule=None, catchup=False, is_paused_upon_creation=False, max_active_tasks={lanes}):
-    HttpOperator.partial(
-        task_id="call",
-        http_conn_id="airflow_jobs_default",
-        endpoint="echo",
-        method="POST",
-        headers={{"Content-Type": "application/json"}},
-        max_active_tis_per_dagrun={lanes},
-    ).expand(data=[json.dumps({{"n": n}}) for n in range({items})])
-"""
 ENDED = ("SUCCESS", "COMPLETED", "FAILURE", "TERMINATED")
 TABLES = ("task_instance", "task_instance_history", "xcom", "task_state_store", "log", "rendered_task_instance_fields")
-
-
-def report(name: str, **figures: Any) -> None:
-    print(json.dumps({"benchmark": name, **figures}), flush=True)
 
 
 @contextmanager
@@ -281,19 +262,6 @@ class Bench:
                median_ms=round(statistics.median(took) * 1000, 1), max_ms=round(max(took) * 1000))  # fmt: skip
 
 
-def peer_rate(url: str, items: int) -> float:
-    dags = Path(tempfile.mkdtemp(prefix="ajp-peer-"))
-    (dags / "peer.py").write_text(PEER.format(items=items, lanes=16))
-    config = {"jobs": {"preload": False}}
-    with AirflowStack(dags, connections={"airflow_jobs_default": url}, config=config) as airflow:
-        airflow.wait_for_dag("peer")
-        begun = time.monotonic()
-        run = airflow.wait_for_run("peer", airflow.trigger("peer"), timeout=900)
-        took = time.monotonic() - begun
-        assert run["state"] == "success"
-        return items / took
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kinds = ("instant", "calls", "large", "bytes", "pause", "kill", "appends")
@@ -332,7 +300,7 @@ def main() -> None:
         if rate:
             figures: dict[str, Any] = {"items": part(2000), "at_once": 16, "per_second": round(rate, 1)}
             if options.peer_items:
-                peer = peer_rate(url, options.peer_items)
+                peer = peer_rate(url, options.peer_items, 16)
                 figures |= {"peer_per_second": round(peer, 2), "times": round(rate / peer), "bound": ">= 100"}
             report("instant items against the mapped HttpOperator", **figures)
 

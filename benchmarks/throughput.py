@@ -55,7 +55,7 @@ def report(name: str, **figures: Any) -> None:
     print(json.dumps({"benchmark": name, **figures}), flush=True)
 
 
-def stack(server: Echo, dags: Path, preload: bool) -> AirflowStack:
+def stack(url: str, dags: Path, preload: bool) -> AirflowStack:
     # dag-factory, a peer of another benchmark, brings an Airflow plugin that loads the http provider into every
     # component. An Airflow without it is what both sides are measured on.
     hidden = Path(tempfile.mkdtemp()) / "dagfactory"
@@ -63,7 +63,7 @@ def stack(server: Echo, dags: Path, preload: bool) -> AirflowStack:
     (hidden / "__init__.py").write_text('raise ImportError("hidden from this benchmark")\n')
     return AirflowStack(
         dags,
-        connections={"airflow_jobs_default": server.url},
+        connections={"airflow_jobs_default": url},
         config={"jobs": {"preload": preload}},
         env={"PYTHONPATH": str(hidden.parent)},
     )
@@ -87,7 +87,7 @@ def job_rate(server: Echo, items: int, lanes: int, latencies: int) -> tuple[floa
     definition = {"payload": payload, "configuration": {"maxConcurrentRequests": lanes}}
     (dags / "jobs" / "many.job.json").write_text(json.dumps(definition))
     (dags / "jobs" / "one.job.json").write_text(json.dumps({"payload": payload[:1]}))
-    with stack(server, dags, preload=True) as airflow:
+    with stack(server.url, dags, preload=True) as airflow:
         airflow.wait_for_dag("one")
         waits: list[float] = []
         parts: list[dict[str, float]] = []
@@ -124,10 +124,10 @@ def breakdown(airflow: AirflowStack, run_id: str, triggered: float, called: floa
     }
 
 
-def peer_rate(server: Echo, items: int, lanes: int) -> float:
+def peer_rate(url: str, items: int, lanes: int) -> float:
     dags = Path(tempfile.mkdtemp())
     (dags / "peer.py").write_text(PEER.format(items=items, lanes=lanes))
-    with stack(server, dags, preload=False) as airflow:
+    with stack(url, dags, preload=False) as airflow:
         return measured(airflow, "peer", items)
 
 
@@ -144,7 +144,7 @@ def main() -> None:
             ours, waits, parts = job_rate(server, options.items, options.lanes, options.latencies)
             figures: dict[str, Any] = {"items": options.items, "at_once": options.lanes, "per_second": round(ours, 2)}
             if not options.no_peer:
-                peer = peer_rate(server, options.items, options.lanes)
+                peer = peer_rate(server.url, options.items, options.lanes)
                 figures |= {"peer_per_second": round(peer, 2), "ratio": round(ours / peer, 2), "bound": ">= 2"}
             report("items per second against the mapped HttpOperator", **figures)
             if waits:

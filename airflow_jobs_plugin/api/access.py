@@ -18,8 +18,7 @@ from sqlalchemy.orm import Session
 from airflow_jobs_plugin.api.errors import answer
 from airflow_jobs_plugin.control import pausing, runs, tokens
 from airflow_jobs_plugin.control.transactions import transact
-from airflow_jobs_plugin.run.harvest import CLOSING
-from airflow_jobs_plugin.run.tokens import PREFIX, Permit
+from airflow_jobs_plugin.run.tokens import CLOSING, PREFIX, Permit
 from airflow_jobs_plugin.spec import Job
 
 if TYPE_CHECKING:

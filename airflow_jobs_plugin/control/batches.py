@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,45 +25,36 @@ WINDOW = 16 * 1024 * 1024
 RUNNING = ("running", "restarting")
 
 
-@dataclass
-class Counts:
-    """Items by what has become of them."""
-
-    pending: int = 0
-    running: int = 0
-    retrying: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    canceled: int = 0
-
-    def add(self, size: int, state: str | None, life: int, plan: str, progress: dict[str, Any] | None) -> None:
-        """Count a batch of ``size`` items: what its instance's state says, and its journal of what had ended."""
-        p = progress if progress is not None and progress["plan"] == plan else None
-        succeeded, failed, retrying, running = (
-            (p["succeeded"], p["failed"], p["retrying"], p["running"]) if p else (0, 0, 0, 0)
-        )
-        if p and life > p["life"]:
-            # Cleared, and not begun yet.
-            succeeded, failed, retrying, running = (0 if succeeded == size else succeeded), 0, 0, 0
-        elif p and state not in RUNNING:
-            retrying += p["again"]
-        if state == "success":
-            succeeded, failed = size, 0  # or a person said so
-        elif state in ("failed", "upstream_failed"):
-            failed = size - succeeded
-        elif state in ENDED:
-            self.canceled += size - succeeded - failed
-        else:
-            running = running if state in RUNNING else 0
-            self.running += running
-            self.retrying += retrying
-            self.pending += size - succeeded - failed - running - retrying
-        self.succeeded += succeeded
-        self.failed += failed
+def _count(
+    counts: Counter[str], size: int, state: str | None, life: int, plan: str, progress: dict[str, Any] | None
+) -> None:
+    """Count a batch of ``size`` items: what its instance's state says, and its journal of what had ended."""
+    p = progress if progress is not None and progress["plan"] == plan else None
+    succeeded, failed, retrying, running = (
+        (p["succeeded"], p["failed"], p["retrying"], p["running"]) if p else (0, 0, 0, 0)
+    )
+    if p and life > p["life"]:
+        # Cleared, and not begun yet.
+        succeeded, failed, retrying, running = (0 if succeeded == size else succeeded), 0, 0, 0
+    elif p and state not in RUNNING:
+        retrying += p["again"]
+    if state == "success":
+        succeeded, failed = size, 0  # or a person said so
+    elif state in ("failed", "upstream_failed"):
+        failed = size - succeeded
+    elif state in ENDED:
+        counts["canceled"] += size - succeeded - failed
+    else:
+        running = running if state in RUNNING else 0
+        counts["running"] += running
+        counts["retrying"] += retrying
+        counts["pending"] += size - succeeded - failed - running - retrying
+    counts["succeeded"] += succeeded
+    counts["failed"] += failed
 
 
-def counts_of(session: Session, sizes: dict[int, Any]) -> dict[int, Counts]:
-    """The counts of runs by database id, given the value of each run's row ``SIZES``."""
+def counts_of(session: Session, sizes: dict[int, Any]) -> dict[int, Counter[str]]:
+    """How many items are what, of runs by database id, given the value of each run's row ``SIZES``."""
     from airflow.models.dagrun import DagRun
     from airflow.models.task_state_store import TaskStateStoreModel as Store
     from airflow.models.taskinstance import TaskInstance as Instance
@@ -81,14 +72,14 @@ def counts_of(session: Session, sizes: dict[int, Any]) -> dict[int, Counts]:
         .where(DagRun.id.in_(sizes), Instance.task_id == PAYLOAD)
     )
     told = {run: json.loads(value) for run, value in sizes.items()}
-    counts = {run: Counts() for run in sizes}
+    counts: dict[int, Counter[str]] = {run: Counter() for run in sizes}
     for run, index, state, max_tries, value in found:
         batches, plan = told[run]["sizes"], told[run]["plan"]
         progress = json.loads(value) if value else None
         if index < 0:
-            counts[run].add(sum(batches), state, 0, plan, None)
+            _count(counts[run], sum(batches), state, 0, plan, None)
         elif index < len(batches):
-            counts[run].add(batches[index], state, lives(max_tries), plan, progress)
+            _count(counts[run], batches[index], state, lives(max_tries), plan, progress)
     return counts
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +12,7 @@ from typing import Any, Literal
 from sqlalchemy import Select, String, and_, case, cast, exists, func, literal, select
 from sqlalchemy.orm import Session, aliased
 
-from airflow_jobs_plugin.control.batches import RUNNING, Counts, counts_of, sizes_row
+from airflow_jobs_plugin.control.batches import RUNNING, counts_of, sizes_row
 from airflow_jobs_plugin.control.marks import OWNER, TERMINATED, read_mark
 from airflow_jobs_plugin.errors import NotFoundError
 from airflow_jobs_plugin.run.items import PAYLOAD, PLAN, SINK
@@ -255,8 +256,8 @@ def _views(session: Session, rows: Sequence[Any]) -> list[RunView]:
     return [_view(row, _batched(row, counts[row.id]) if row.id in counts else _counts(row)) for row in rows]
 
 
-def _batched(row: Any, counts: Counts) -> ItemCounts:
-    return ItemCounts(sum(json.loads(row.sizes)["sizes"]) if row.planned is not None else None, **vars(counts))
+def _batched(row: Any, counts: Counter[str]) -> ItemCounts:
+    return ItemCounts(sum(json.loads(row.sizes)["sizes"]) if row.planned is not None else None, **counts)
 
 
 def _view(row: Any, counts: ItemCounts) -> RunView:

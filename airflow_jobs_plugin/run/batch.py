@@ -23,7 +23,7 @@ from airflow_jobs_plugin.run.items import PLAN, policy_of
 from airflow_jobs_plugin.run.journal import Ended, outcome_of
 from airflow_jobs_plugin.run.lanes import Board, Lanes
 from airflow_jobs_plugin.run.memory import ItemMemory
-from airflow_jobs_plugin.run.recording import ROW_ITEMS, ROW_SECONDS, Journal, error_body
+from airflow_jobs_plugin.run.recording import ROW_ITEMS, ROW_SECONDS, Journal
 from airflow_jobs_plugin.run.rescheduling import later
 from airflow_jobs_plugin.run.retry import attempt_number
 from airflow_jobs_plugin.run.sending import Sender
@@ -61,14 +61,13 @@ def drive(context: Context, job: Job, batch: Batch, stopping: Stopping) -> None:
         raise ItemFailedError("no-items", f"the XCom {batch.key!r} of the plan is gone", retriable=False)
     made = Items(context, job)
     journal = Journal(context, made.life, batch.plan, batch.count)
-    most = job.configuration.max_concurrent_requests
     board = Board(context, batch.number)
     with ThreadPoolExecutor(4, "airflow") as threads:
 
         async def ask(function: Callable[..., Any], *arguments: Any) -> Any:
             return await asyncio.get_running_loop().run_in_executor(threads, function, *arguments)
 
-        lanes = Lanes(most, batch.number, board if most > 1 else None, ask)
+        lanes = Lanes(job.configuration.max_concurrent_requests, batch.number, board, ask)
         driver = _Driver(context, job, batch, items, made, journal, lanes, board, ask)
         come_again = stopping.run(driver.run())
     if come_again is not None:
@@ -239,8 +238,6 @@ class _Driver:
 
     async def _look_at_lanes(self) -> None:
         try:
-            if self._lanes.most == 1:
-                await self._ask(self._board.others)
             await self._lanes.settle(self._want(), lambda: len(self._flying))
         except Exception:
             # The API server is away: what was allowed still is, since nobody else can have been allowed more.
@@ -251,8 +248,8 @@ class _Driver:
 
     def _want(self) -> int:
         flying, most = len(self._flying), self._lanes.most
-        if self._paused or self._journal.full or self._sender.full or self._suspects & self._flying.keys():
-            return flying
+        if self._paused or self._sender.full or self._suspects & self._flying.keys():
+            return flying  # for longer than a moment
         want = flying + len(self._pending)
         if want < most:
             soon = time.monotonic() + 2 * TICK
@@ -377,7 +374,7 @@ class _Driver:
 
     def _failed(self, index: int, number: int, begun: float, error: AttemptError) -> None:
         self._attempts.pop(index, None)
-        body = error_body(error.code, error.message)
+        body = json.dumps({"error": error.code, "message": error.message})
         self._journal.ended(index, _ended(False, number, begun, error.status_code), body)
         self._note("Item %d failed at attempt %d: %s", index, number, error)
 

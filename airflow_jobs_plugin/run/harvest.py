@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_jobs_plugin.errors import AttemptError, JobsError
 from airflow_jobs_plugin.run.outcomes import ENDED, Brought, item_states, read_outcomes
 from airflow_jobs_plugin.run.server import client_of, run_token, run_url
-from airflow_jobs_plugin.run.tokens import Permit, microseconds
+from airflow_jobs_plugin.run.tokens import CLOSING, Permit, microseconds
 
 if TYPE_CHECKING:
     import httpx
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 #: Seconds without an answer, or without anything more of it.
 TIMEOUT = 120.0
-#: Index in the token of the closing task, which is no item's.
-CLOSING = -1
 
 
 @dataclass(frozen=True)
@@ -94,4 +92,4 @@ def _asked(context: Context, path: str) -> Iterator[httpx.Response]:
         raise JobsError(text) from error
 
 
-__all__ = ["CLOSING", "Harvest", "of_batches", "of_instances"]
+__all__ = ["Harvest", "of_batches", "of_instances"]

@@ -8,7 +8,6 @@ allowed. Of two that claim at the same time, at least one sees the other.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -77,15 +76,13 @@ class Board:
 class Lanes:
     """The lanes of one instance. ``allowed`` is how many calls it may have in flight."""
 
-    def __init__(
-        self, most: int, index: int, board: Board | None, call: Callable[..., Any] = asyncio.to_thread
-    ) -> None:
+    def __init__(self, most: int, index: int, board: Board, call: Callable[..., Any]) -> None:
         self.most = most
         self._index = index
         self._board = board
         self._call = call
         self._shown = (0, 0)
-        self.allowed = most if board is None else 0
+        self.allowed = 0
 
     async def settle(self, want: int, flying: Callable[[], int]) -> None:
         """Come to terms with the others; to be called about once a second.
@@ -93,10 +90,9 @@ class Lanes:
         :param want: how many lanes there is work for now, or very soon
         :param flying: how many calls are in flight
         """
-        if self._board is None:
-            return
-        want = min(want, self.most)
         others = await self._call(self._board.others)
+        # Alone, there is nobody to leave lanes to, and what is wanted may change before the next look.
+        want = min(want, self.most) if others else self.most
         # Who has not said anything yet is on the way up, and says what it wants before it claims anything.
         wants = {n: 0 if shown is None else shown[1] for n, shown in others.items()}
         target = shares(self.most, {**wants, self._index: want})[self._index]
@@ -123,7 +119,7 @@ class Lanes:
         await self._show(0, 0)
 
     async def _show(self, claim: int, want: int) -> None:
-        if (claim, want) != self._shown and self._board is not None:
+        if (claim, want) != self._shown:
             await self._call(self._board.show, claim, want)
             self._shown = (claim, want)
 

@@ -51,14 +51,12 @@ def completed(index: int, attempts: int, result: Result) -> dict[str, Any]:
 
 def failed(index: int, attempts: int, error: AttemptError) -> dict[str, Any]:
     """The outcome of an item that failed for good; ``error`` is the code, ``message`` says why."""
-    # Databases do not take NUL characters and halves of surrogate pairs; an API or a function may well send them.
-    message = error.message.replace("\0", "").encode("utf-8", "replace").decode()
     return {
         "index": index,
         "status": "failed",
         "attempts": attempts,
         "error": error.code,
-        "message": message,
+        "message": error.message,
         "statusCode": error.status_code,
     }
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from airflow_jobs_plugin.run.journal import PROGRESS, Ended, Row, Standing, pack, piece_key, replay, row_key
+from airflow_jobs_plugin.run.journal import PROGRESS, Ended, Row, pack, piece_key, replay, row_key
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
@@ -156,11 +155,4 @@ def unrecordable() -> str | None:
     return None
 
 
-def error_body(code: str, message: str) -> str:
-    """The body of an item that has failed."""
-    # Databases do not take NUL characters and halves of surrogate pairs; an API or a function may well send them.
-    clean = message.replace("\0", "").encode("utf-8", "replace").decode()
-    return json.dumps({"error": code, "message": clean})
-
-
-__all__ = ["ROW_SECONDS", "Journal", "Standing", "error_body", "unrecordable"]
+__all__ = ["ROW_ITEMS", "ROW_SECONDS", "Journal", "unrecordable"]

