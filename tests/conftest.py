@@ -5,9 +5,17 @@ from __future__ import annotations
 import os
 import tempfile
 
+import pytest
+
 _home = tempfile.mkdtemp(prefix="airflow-jobs-tests-")
 os.environ["AIRFLOW_HOME"] = _home
 os.environ.setdefault("AIRFLOW__CORE__UNIT_TEST_MODE", "False")
 for name in [name for name in os.environ if name.startswith(("AIRFLOW__", "AIRFLOW_CONN_", "AIRFLOW_VAR_"))]:
     del os.environ[name]
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--thorough", action="store_true", help="run every test of what holds for all itemsPerTask with 1 and with more"
+    )

@@ -49,9 +49,8 @@ def test_throughput() -> None:
 
 @pytest.mark.e2e
 def test_batches() -> None:
-    kinds = ("instant", "calls", "pause", "kill", "appends")
+    kinds = ("calls", "pause", "kill")
     found = figures("batches.py", "--scale", "0.05", "--peer-items", "0", "--only", *kinds)
-    assert found["instant items against the mapped HttpOperator"]["per_second"] > 5
     assert found["500 calls of 100 ms at 50 at once"]["calling_s"] < 15
     assert found["pausing a batch"]["last_answer_after_s"] < 6
     assert found["a batch of calls of 100 ms, its worker killed in the middle"]["repeated_calls"] < 300
@@ -77,7 +76,7 @@ def test_nested() -> None:
 
 @pytest.mark.parametrize("items_per_task", [1, 5])
 def test_appends_that_race_lose_and_double_nothing(items_per_task: int) -> None:
-    command = [sys.executable, "-m", "tests.torture.appends", "--rounds", "4", "--appenders", "12", "--calls", "6",
+    command = [sys.executable, "-m", "tests.torture.appends", "--rounds", "3", "--appenders", "12", "--calls", "6",
                "--items-per-task", str(items_per_task)]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=BENCHMARKS.parent)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -263,7 +263,15 @@ def jobs(airflow: AirflowStack, receiver: WebhookReceiver) -> Jobs:
     return Jobs(airflow, receiver)
 
 
-@pytest.fixture(params=[1, ways.SHARED], ids=["alone", "shared"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "items_per_task" in metafunc.fixturenames:
+        core = any(mark.name == "core" for mark in metafunc.definition.iter_markers())
+        both = core or metafunc.config.getoption("--thorough")
+        found = {"alone": 1, **({"shared": ways.SHARED} if both else {})}
+        metafunc.parametrize("items_per_task", list(found.values()), ids=list(found), indirect=True)
+
+
+@pytest.fixture
 def items_per_task(request: pytest.FixtureRequest, api: Api, receiver: WebhookReceiver) -> Iterator[int]:
     """How many items share a task instance: one, or some. What the test does is to come to the same."""
     if request.param > 1:

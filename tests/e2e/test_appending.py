@@ -85,6 +85,7 @@ def test_a_crawl_grows_from_one_item_over_four_levels(
     assert {body["result"]["status"] for body in bodies} == {"completed"}
 
 
+@pytest.mark.core
 def test_only_an_attempt_that_succeeds_appends(rest: httpx.Client, airflow: AirflowStack, api: Api) -> None:
     more = {"next": [["echo", {"n": 1}], ["echo", {"n": 2}]]}
     payload = [
@@ -109,6 +110,7 @@ def test_functions_append_with_a_helper(rest: httpx.Client, airflow: AirflowStac
     assert results == [{"leaves": 3}, {"sum": 1}, {"sum": 2}, {"sum": 3}]
 
 
+@pytest.mark.core
 def test_items_are_appended_over_rest_once_per_key(rest: httpx.Client, airflow: AirflowStack, api: Api) -> None:
     run_id = busy(rest, airflow, api, "open", configuration={"maxRuns": 8})
     first = append(rest, "open", run_id, echo(1), echo(2), key="batch-1", parent=0)
@@ -212,6 +214,7 @@ def test_pausing_resuming_and_terminating_see_appended_items_as_any_other(
     error(append(rest, "paused-crawl", run_id, echo(2)), 409, "run-ended")
 
 
+@pytest.mark.core
 def test_a_run_that_had_grown_and_is_cleared_grows_anew(rest: httpx.Client, airflow: AirflowStack, api: Api) -> None:
     run_id = busy(rest, airflow, api, "again", seconds=2)
     append(rest, "again", run_id, *(echo(n) for n in range(4)))

@@ -176,6 +176,7 @@ def test_many_triggers_in_one_moment_are_many_runs_and_one_key_is_one(rest: http
 
 
 @either_way
+@pytest.mark.core
 def test_pausing_in_the_middle_of_a_run(rest: httpx.Client, airflow: AirflowStack, api: Api) -> None:
     payload = [{"apiName": "slow", "parameters": {"seconds": 3, "n": n}} for n in range(6)]
     create(rest, "halted", payload=payload, configuration={"maxConcurrentRequests": 2})
@@ -201,6 +202,7 @@ def test_pausing_in_the_middle_of_a_run(rest: httpx.Client, airflow: AirflowStac
 
 
 @either_way
+@pytest.mark.core
 def test_terminating_calls_that_are_in_flight(
     items_per_task: int, rest: httpx.Client, airflow: AirflowStack, api: Api, receiver: WebhookReceiver, jobs: Jobs
 ) -> None:

@@ -87,6 +87,7 @@ def test_runs_are_started_awaited_and_bring_more(rest: httpx.Client, airflow: Ai
     assert len(platform.of("polled")) == 3
 
 
+@pytest.mark.core
 def test_a_worker_that_dies_goes_back_to_the_run_that_it_had_started(
     rest: httpx.Client, airflow: AirflowStack, platform: RunApi
 ) -> None:

@@ -52,6 +52,7 @@ def calling(airflow: AirflowStack, api: Api) -> list[int]:
 
 
 @either_way
+@pytest.mark.core
 def test_every_item_is_called_once_and_the_whole_run_is_delivered_once(
     jobs: Jobs, api: Api, receiver: WebhookReceiver, airflow: AirflowStack
 ) -> None:
@@ -94,6 +95,7 @@ def test_every_item_is_called_once_and_the_whole_run_is_delivered_once(
 
 
 @either_way
+@pytest.mark.core
 def test_attempts_and_waits_are_the_items_own(rest: httpx.Client, jobs: Jobs, api: Api, airflow: AirflowStack) -> None:
     jobs.write(
         "patience",
@@ -142,6 +144,7 @@ def test_no_more_items_run_at_once_than_the_job_allows(jobs: Jobs, api: Api) -> 
 
 
 @either_way
+@pytest.mark.core
 def test_more_failures_than_tolerated_fail_the_run_and_are_delivered_all_the_same(
     jobs: Jobs, receiver: WebhookReceiver, airflow: AirflowStack
 ) -> None:
@@ -453,6 +456,7 @@ def test_results_and_parameters_arrive_as_they_are(
 
 
 @either_way
+@pytest.mark.core
 def test_clearing_a_run_delivers_its_new_results_as_a_new_message(
     jobs: Jobs, receiver: WebhookReceiver, airflow: AirflowStack
 ) -> None:

@@ -70,6 +70,7 @@ def retry_now(airflow: AirflowStack, job_id: str, run_id: str) -> None:
 # -- item by item ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.core
 def test_each_item_is_delivered_when_it_has_ended(
     rest: httpx.Client, airflow: AirflowStack, api: Api, inbox: WebhookReceiver
 ) -> None:
@@ -105,6 +106,7 @@ def test_each_item_is_delivered_when_it_has_ended(
         assert got[item["id"]].headers["webhook-signature"].startswith("v1,")
 
 
+@pytest.mark.core
 def test_what_is_owed_is_sent_by_closing_under_the_same_id(
     rest: httpx.Client, airflow: AirflowStack, api: Api, inbox: WebhookReceiver
 ) -> None:

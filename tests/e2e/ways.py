@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-#: For tests of what is so either way: they run with ``itemsPerTask`` 1 and 4.
+#: For tests of what is so either way: they run with ``itemsPerTask`` 1, and with 4 where they are marked as ``core``
+#: too, or all are asked for (``--thorough``): that takes ten minutes more.
 either_way = pytest.mark.usefixtures("items_per_task")
 SHARED = 4
 
