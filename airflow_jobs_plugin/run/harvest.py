@@ -7,6 +7,7 @@ tell, and a task sees no other's state store: they are asked for over the plugin
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Seconds without an answer, or without anything more of it.
 TIMEOUT = 120.0
+#: Outcomes up to this size stay in memory, more go to a temporary file.
+SPOOL_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -62,15 +65,21 @@ def of_batches(context: Context) -> Harvest:
 
 
 def _outcomes(context: Context) -> Iterator[Brought]:
-    ended = False
-    with _asked(context, "/outcomes") as response:
-        for line in response.iter_lines():
-            if ended := not line:
-                break
-            item, outcome = json.loads(line)
-            yield item, outcome
-    if not ended:
-        raise JobsError("the API server broke off while it sent the run's outcomes")
+    # All of them are fetched before the first is used: delivering may take long, and to send them the server reads
+    # from the database in one transaction.
+    with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as lines:
+        end = b"\n"
+        with _asked(context, "/outcomes") as response:
+            for piece in response.iter_bytes():
+                lines.write(piece)
+                end = (end + piece)[-2:]
+        if end != b"\n\n":
+            raise JobsError("the API server broke off while it sent the run's outcomes")
+        lines.seek(0)
+        for line in lines:
+            if line != b"\n":
+                item, outcome = json.loads(line)
+                yield item, outcome
 
 
 @contextmanager

@@ -48,7 +48,7 @@ database = "none"
 # By default without 412, which a made-up If-Match gets; and with 5xx, which is never an answer to wrong data.
 expected-statuses = [400, 401, 403, 404, 405, 409, 411, 412, 413, 415, 422]
 [dictionaries.jobs]
-values = ["fuzzed", "fuzzed", "fuzzed", "fuzzed-too"]
+values = ["fuzzed", "fuzzed", "fuzzed", "stored-1", "stored-2", "stored-3"]
 [dictionaries.runs]
 values = {runs}
 [dictionaries.indexes]
@@ -175,7 +175,7 @@ def test_the_schemas_are_schemas_and_the_examples_keep_to_them(document: dict[st
 
 @pytest.fixture
 def seeded(admin: httpx.Client, airflow: AirflowStack, jobs: Jobs, receiver: WebhookReceiver) -> Iterator[list[str]]:
-    """A job of a file that has run and one over REST, so that what is drawn finds something; ids of runs."""
+    """A job of a file that has run and some over REST, so that what is drawn finds something; ids of runs."""
     add = {"apiName": "acme_jobs:add", "parameters": {"a": 1, "b": 2}}
     definition: dict[str, Any] = {
         "payload": [add, {"apiName": "acme_jobs:secret_agent", "retry": {"maximumAttempts": 1}}],
@@ -189,7 +189,9 @@ def seeded(admin: httpx.Client, airflow: AirflowStack, jobs: Jobs, receiver: Web
     }
     before = {job["id"] for job in admin.get("/api/v1/jobs").json()}
     jobs.write("fuzzed", **definition)
-    assert admin.post("/api/v1/jobs", json={"id": "fuzzed-too", **definition}).status_code == 201
+    # More than one, so that a job that can be deleted is drawn too, however few requests the machine has time for.
+    for number in (1, 2, 3):
+        assert admin.post("/api/v1/jobs", json={"id": f"stored-{number}", **definition}).status_code == 201
     runs = []
     for note in ("a run that ended", "a run that was terminated"):
         run_id = admin.post("/api/v1/jobs/fuzzed/trigger", json={"note": note}).json()["jobRunId"]

@@ -82,12 +82,18 @@ def runs_with(rest: httpx.Client, job_id: str, **filters: str) -> list[str]:
             return found
 
 
+ENDED = ("SUCCESS", "COMPLETED", "FAILURE", "TERMINATED", "CANCELED")
+
+
 def wait_for(airflow: AirflowStack, rest: httpx.Client, job_id: str, run_id: str, *statuses: str) -> dict[str, Any]:
+    """The run when it has one of the statuses. How long that takes is not the question: machines are shared."""
+
     def probe() -> Any:
         run = run_of(rest, job_id, run_id)
+        assert run["status"] in statuses or run["status"] not in ENDED, run
         return run if run["status"] in statuses else None
 
-    found: dict[str, Any] = airflow.client.wait_until(f"{job_id} to be {' or '.join(statuses)}", probe, 90)
+    found: dict[str, Any] = airflow.client.wait_until(f"{job_id} to be {' or '.join(statuses)}", probe, 240)
     return found
 
 

@@ -302,7 +302,13 @@ class Round:
             if thread.is_alive():
                 self.faults.append("hangs")
                 self.closed.set()
+        self._append_late()
         self.reckon()
+
+    def _append_late(self) -> None:
+        """An append to what has ended: whatever the race was like, this one is refused."""
+        if self._append(random.Random(0), "late", [{"api": "more", "parameters": {"key": "late", "n": 0}}], 0):
+            self.faults.append("an append was taken after the run had ended")
 
     def _guarded(self, work: Any, *arguments: Any) -> None:
         try:
