@@ -143,7 +143,7 @@ def sizes(runs: Runs, api: Api, wanted: list[int], rounds: int) -> None:
             )
         runs.rest.post("/jobs/sizes/resume").raise_for_status()
         took = []
-        for _ in range(max(3, rounds // 4)):
+        for _ in range(max(2, rounds // 4)):
             began = time.time()
             runs.append("sizes", run_id, 1)
             called = runs.until("the call", lambda index=count: api.times("sizes", "quick").get(index))

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_jobs_plugin.errors import ConfigurationError, DeliveryError
 from airflow_jobs_plugin.run.messages import body_of, facts_of, message_of_run, wanted
 from airflow_jobs_plugin.run.notes import Notes, asked_again, memory_key
-from airflow_jobs_plugin.run.one_by_one import OneByOne
+from airflow_jobs_plugin.run.one_by_one import OneByOne, sink_of
 from airflow_jobs_plugin.run.outcomes import Brought
-from airflow_jobs_plugin.sinks import sink_for
 from airflow_jobs_plugin.sinks.base import CONTENT_TYPES, Delivery, DeliverySink
 from airflow_jobs_plugin.sinks.bodies import RunFacts, run_body, run_lines, run_names
 from airflow_jobs_plugin.spec import Job, Sink
@@ -76,7 +75,7 @@ class Closing:
         notes.keep()
         facts = facts_of(self.context, self.status, notes["since"], self.total, self.succeeded)
         try:
-            sink = sink_for(self.job.sink, self.context["dag"].stored.source)  # type: ignore[attr-defined]
+            sink = sink_of(self.context, self.job)
         except ConfigurationError as error:
             # Somebody has to do something first, and then has the results delivered anew.
             log.error("The results cannot be delivered: %s", error)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_jobs_plugin.errors import DeliveryError
@@ -43,7 +44,7 @@ def deliver_item(context: Context, job: Job, item: dict[str, Any], outcome: dict
 
     What does not arrive within ``PATIENCE`` is owed: closing the run sends it under the same id.
     """
-    receipt = send_item(context, job, item, outcome)
+    receipt = send_item(context, job, item, outcome, partial(sink_of, context, job))
     if not receipt:
         return
     try:
@@ -53,24 +54,33 @@ def deliver_item(context: Context, job: Job, item: dict[str, Any], outcome: dict
         log.warning(told, outcome["index"], context["ti"].run_id, exc_info=True)
 
 
-def send_item(context: Context, job: Job, item: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any] | None:
-    """The same, for those who keep the receipt themselves; empty if it did not arrive, None if it is not wanted."""
+def sink_of(context: Context, job: Job) -> DeliverySink:
+    """The sink of a run's job. Raises ``ConfigurationError``."""
+    if TYPE_CHECKING:
+        assert job.sink is not None
+    return sink_for(job.sink, context["dag"].stored.source)  # type: ignore[attr-defined]
+
+
+def send_item(
+    context: Context, job: Job, item: dict[str, Any], outcome: dict[str, Any], sink: Callable[[], DeliverySink]
+) -> dict[str, Any] | None:
+    """The same, for those who keep the receipt themselves; empty if it did not arrive, None if it is not wanted.
+
+    :param sink: makes the sink, or gives the one that was made before; many threads may deliver through one
+    """
     if job.sink is None or job.sink.delivery != "payload" or not wanted(job.sink, item, outcome):
         return None
     try:
-        return _send_item(context, job, item, outcome)
+        return _send_item(context, sink(), item, outcome)
     except Exception:
         # Such as a sink that cannot be made here. The call was made, and is not made again for that.
         log.warning("The result could not be delivered, closing the run will try again", exc_info=True)
         return {}
 
 
-def _send_item(context: Context, job: Job, item: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
-    if TYPE_CHECKING:
-        assert job.sink is not None
+def _send_item(context: Context, sink: DeliverySink, item: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
     run = context["dag_run"]
     facts = facts_of(context, "", run.start_date.isoformat() if run.start_date else "", 0, 0)
-    sink = sink_for(job.sink, context["dag"].stored.source)  # type: ignore[attr-defined]
     delivery = delivery_of(sink, facts, item, decoded(outcome), outcome["messageId"])
     result: list[Any] = []
 

@@ -7,9 +7,10 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from airflow_jobs_plugin.run.one_by_one import send_item
+from airflow_jobs_plugin.run.one_by_one import send_item, sink_of
 from airflow_jobs_plugin.spec import Job
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class Sender:
     def __init__(self, context: Context, job: Job, sent: Callable[[int], None]) -> None:
         self._context, self._job, self._sent = context, job, sent
         self.wanted = job.sink is not None and job.sink.delivery == "payload"
+        # One for all: a client of a store, say, costs more than what is sent through it.
+        self._sink = cache(partial(sink_of, context, job))
         self._threads: ThreadPoolExecutor | None = None
         self._flying: set[asyncio.Future[None]] = set()
         self._failures = 0
@@ -53,7 +56,8 @@ class Sender:
             lanes = min(MOST_LANES, max(LEAST_LANES, self._job.configuration.max_concurrent_requests))
             self._threads = ThreadPoolExecutor(lanes, "deliveries")
         loop = asyncio.get_running_loop()
-        arrived = await loop.run_in_executor(self._threads, send_item, self._context, self._job, item, outcome)
+        arguments = (self._context, self._job, item, outcome, self._sink)
+        arrived = await loop.run_in_executor(self._threads, send_item, *arguments)
         if arrived is None:
             return  # not one that the sink wants
         if arrived:

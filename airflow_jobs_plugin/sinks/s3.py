@@ -5,6 +5,8 @@ The same key again overwrites the object, so a try that is repeated leaves one o
 
 from __future__ import annotations
 
+import threading
+import time
 from datetime import timedelta
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -26,6 +28,9 @@ CONNECT_TIMEOUT = 10.0
 TIMEOUT = 60.0
 #: How often one request is made. Twice: a long upload is not to begin anew for one lost part. The window has the rest.
 REQUEST_TRIES = 2
+#: Seconds for which a client is used again. Making one takes a fifth of a second of the processor, so that a sink that
+#: puts item by item would do little else; and what the connection says may change.
+CLIENT_SECONDS = 60.0
 #: Bodies above this size are uploaded in parts of this size, one after the other: what of a body is in memory at a
 #: time are copies of one part while it is read and signed, less than three times its size in all: 24 MiB. (Above 80
 #: GB parts grow, as S3 takes 10,000 of them.)
@@ -75,6 +80,9 @@ class S3:
         self._spec = spec
         self._destinations = destinations or Destinations()
         self.format: Format = spec.format
+        self._lock = threading.Lock()
+        self._kept: tuple[Any, float] | None = None
+        self._secrets: list[str | None] = [spec.access_key_id, spec.secret_access_key]
 
     def destination(self) -> str:
         return f"s3://{self._spec.bucket}/{self._spec.key_template}"
@@ -90,10 +98,9 @@ class S3:
             raise DeliveryError(str(error), retriable=False) from None
         if refused := refused_identity(self._spec, self._destinations.source):
             raise DeliveryError(f"the sink {refused}", for_all=True)
-        secrets = [self._spec.access_key_id, self._spec.secret_access_key]
         making = True
         try:
-            client = self._client(secrets)
+            client = self._client()
             making = False
             client.upload_fileobj(
                 _LeftOpen(delivery.body),
@@ -108,13 +115,24 @@ class S3:
                 ),
             )
         except ClientError as error:
-            raise _refused(error, to, secrets, making) from None
+            self._kept = None  # what is wrong may be its credentials
+            raise _refused(error, to, self._secrets, making) from None
         except (BotoCoreError, ResponseParserError) as error:
-            raise _unreached(error, to, secrets) from None
+            self._kept = None
+            raise _unreached(error, to, self._secrets) from None
         return {"to": to, "id": delivery.id}
 
-    def _client(self, secrets: list[str | None]) -> Any:
-        """A boto3 client whose every request keeps to the rules; adds what is secret about it to ``secrets``."""
+    def _client(self) -> Any:
+        """A boto3 client, made lately. For any thread, and so is the client."""
+        with self._lock:
+            now = time.monotonic()
+            kept = self._kept
+            if kept is None or now - kept[1] > CLIENT_SECONDS:
+                kept = self._kept = (self._make_client(), now)
+            return kept[0]
+
+    def _make_client(self) -> Any:
+        """A boto3 client whose every request keeps to the rules; what is secret about it goes into ``_secrets``."""
         from airflow.providers.amazon.aws.hooks.s3 import S3Hook
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError, ClientError
@@ -126,7 +144,11 @@ class S3:
                 self._spec, self._destinations.source, has_credentials=_has_credentials(connection)
             ):
                 raise DeliveryError(f"the sink {refused}", for_all=True)
-            secrets += [connection.aws_access_key_id, connection.aws_secret_access_key, connection.aws_session_token]
+            self._secrets += [
+                connection.aws_access_key_id,
+                connection.aws_secret_access_key,
+                connection.aws_session_token,
+            ]
             given = connection.get_service_endpoint_url("s3")
             if given is not None:
                 # Before anything is made of it, such as a token of a role's.

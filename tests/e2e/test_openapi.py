@@ -26,7 +26,7 @@ from .conftest import BELOW, Jobs, bearer
 pytestmark = pytest.mark.e2e
 
 #: How long requests are made up. A longer run draws anew each time; the default one always starts from one seed.
-SECONDS = int(os.environ.get("AIRFLOW_JOBS_FUZZ_SECONDS", "60"))
+SECONDS = int(os.environ.get("AIRFLOW_JOBS_FUZZ_SECONDS", "45"))
 SEED = os.environ.get("AIRFLOW_JOBS_FUZZ_SEED", "1" if "AIRFLOW_JOBS_FUZZ_SECONDS" not in os.environ else "")
 
 CHECKS = (

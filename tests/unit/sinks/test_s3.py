@@ -10,6 +10,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -122,7 +123,7 @@ def test_a_connection_has_credentials_store_and_options(store: Store, monkeypatc
     connection = {"conn_type": "aws", "login": "AKIACONNECTION", "password": "c0nnection-secret", "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_STORE", json.dumps(connection))
     sink = S3(S3Sink(type="s3", bucket="results", conn_id="store"))
-    client = sink._client([])
+    client = sink._client()
     assert client.meta.region_name == "eu-west-1"
     assert client.meta.config.s3["addressing_style"] == "path"
     sink.deliver(delivery())
@@ -361,6 +362,26 @@ def test_a_key_that_is_too_long_is_a_fault_of_the_definition() -> None:
     error = failure(S3(spec("http://127.0.0.1:1", **KEYS)), delivery(names=names))
     assert not error.retriable
     assert "1024" in str(error)
+
+
+def test_a_client_is_used_again_until_it_is_old_or_something_goes_wrong(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    make = S3._make_client
+    monkeypatch.setattr(S3, "_make_client", lambda sink: made.append(sink) or make(sink))
+    sink = S3(spec(store.url, **KEYS))
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda n: sink.deliver(delivery()), range(40)))
+    assert len(made) == 1
+    monkeypatch.setattr(module, "CLIENT_SECONDS", -1.0)
+    sink.deliver(delivery())
+    assert len(made) == 2, "what the connection says may have changed"
+    monkeypatch.setattr(module, "CLIENT_SECONDS", 60.0)
+    wrong = S3(spec(store.url, **KEYS | {"bucket": "no-such-bucket"}))
+    failure(wrong)
+    failure(wrong)
+    assert len(made) == 4, "it may be the credentials"
 
 
 def test_its_window_is_ten_minutes() -> None:
