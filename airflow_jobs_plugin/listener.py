@@ -1,4 +1,4 @@
-"""What the plugin does when a component of Airflow starts."""
+"""What the plugin does when a component of Airflow starts, and when a task has not."""
 
 from __future__ import annotations
 
@@ -19,6 +19,16 @@ def on_starting(component: Any) -> None:
         return
     _prepare()
     preload()
+
+
+@hookimpl
+def on_task_instance_failed(previous_state: Any, task_instance: Any, error: Any) -> None:
+    """Called by the scheduler with what its executor has lost; in task processes too, which have their own word."""
+    if type(task_instance).__module__ != "airflow.models.taskinstance":
+        return
+    from airflow_jobs_plugin.control.starts import forgive
+
+    forgive(task_instance)
 
 
 def _prepare() -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 #: Task id of the notes. No task has it: job DAGs have three, and none is called so.
 OWNER = "job"
-TERMINATED = "terminated"
+TERMINATED, JUDGED = "terminated", "judged"
 
 
 def mark(session: Session, run: Any, key: str, value: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from airflow_jobs_plugin.control.jobs import get_job
+from airflow_jobs_plugin.control.marks import JUDGED, mark
 from airflow_jobs_plugin.control.runs import RunView, get_run
 from airflow_jobs_plugin.errors import ConflictError
 from airflow_jobs_plugin.run.items import SINK
@@ -85,16 +86,14 @@ def give_up(session: Session, run: Any, judged: dict[str, Any]) -> None:
 
     What the redelivery has sent stays noted, and the next one goes on from there.
     """
-    from airflow.models.xcom import XComModel
     from airflow.utils.state import DagRunState
 
     run.set_state(DagRunState(judged["state"]))
     if judged["endDate"]:
         run.end_date = datetime.fromisoformat(judged["endDate"])
-    if judged["report"]:
-        XComModel.set(
-            "return_value", judged["report"], dag_id=run.dag_id, task_id=SINK, run_id=run.run_id, session=session
-        )
+    # Not into the XCom where closing leaves its report: the process that was ended learns of it with its next
+    # heartbeat, and may leave another one there until then.
+    mark(session, run, JUDGED, {"report": judged["report"]})
 
 
 def _noted(session: Session, run: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from sqlalchemy import Select, String, and_, case, cast, exists, func, literal, 
 from sqlalchemy.orm import Session, aliased
 
 from airflow_jobs_plugin.control.batches import RUNNING, counts_of, sizes_row
-from airflow_jobs_plugin.control.marks import OWNER, TERMINATED, read_mark
+from airflow_jobs_plugin.control.marks import JUDGED, OWNER, TERMINATED, read_mark
 from airflow_jobs_plugin.errors import NotFoundError
 from airflow_jobs_plugin.run.items import PAYLOAD, PLAN, SINK
 from airflow_jobs_plugin.run.tokens import microseconds
@@ -142,7 +142,7 @@ def _has_status(status: Status) -> Any:
 
     def marked(pattern: str) -> Any:
         return exists().where(
-            *_mark_of(Store, DagRun),
+            *_mark_of(Store, DagRun, TERMINATED),
             # As ``marks.mark`` writes it: quotes in what people wrote are escaped, so nothing else reads like this.
             Store.value.like(literal(pattern) + cast(DagRun.clear_number, String) + literal("}")),
         )
@@ -162,9 +162,9 @@ def _has_status(status: Status) -> Any:
     return and_(DagRun._state == "failed", marked(f'%"started": {started}, "clearNumber": '))
 
 
-def _mark_of(store: Any, run: Any) -> tuple[Any, ...]:
-    """The row that says that a run was terminated."""
-    return store.dag_run_id == run.id, store.task_id == OWNER, store.map_index == -1, store.key == TERMINATED
+def _mark_of(store: Any, run: Any, key: str) -> tuple[Any, ...]:
+    """The row of a mark: that a run was terminated, or what it was judged before a redelivery that was ended."""
+    return store.dag_run_id == run.id, store.task_id == OWNER, store.map_index == -1, store.key == key
 
 
 def _runs(job_id: str, page: Select[Any], total: Select[Any] | None = None) -> Any:
@@ -175,7 +175,7 @@ def _runs(job_id: str, page: Select[Any], total: Select[Any] | None = None) -> A
     from airflow.models.taskmap import TaskMap
     from airflow.models.xcom import XComModel
 
-    sizes = aliased(Store)
+    sizes, judged = aliased(Store), aliased(Store)
     ids = page.subquery("page")
     kinds = {kind: [state for state, k in ITEM_STATES.items() if k == kind] for kind in KINDS}
     item: Any = and_(TaskInstance.map_index >= 0, TaskInstance.state.is_(None) | (TaskInstance.state != GONE))
@@ -221,6 +221,7 @@ def _runs(job_id: str, page: Select[Any], total: Select[Any] | None = None) -> A
             DagModel.is_paused,
             DagRunNote.content.label("note"),
             Store.value.label("terminated"),
+            judged.value.label("judged"),
             sizes.value.label("sizes"),
             XComModel.value.label("report"),
             TaskMap.length.label("planned"),
@@ -231,7 +232,8 @@ def _runs(job_id: str, page: Select[Any], total: Select[Any] | None = None) -> A
         .join(DagModel, DagModel.dag_id == DagRun.dag_id)
         .outerjoin(counted, counted.c.run_id == DagRun.run_id)
         .outerjoin(DagRunNote, DagRunNote.dag_run_id == DagRun.id)
-        .outerjoin(Store, and_(*_mark_of(Store, DagRun)))
+        .outerjoin(Store, and_(*_mark_of(Store, DagRun, TERMINATED)))
+        .outerjoin(judged, and_(*_mark_of(judged, DagRun, JUDGED)))
         .outerjoin(sizes, and_(*sizes_row(sizes, DagRun)))
         .outerjoin(
             XComModel,
@@ -262,7 +264,8 @@ def _batched(row: Any, counts: Counter[str]) -> ItemCounts:
 
 def _view(row: Any, counts: ItemCounts) -> RunView:
     terminated = read_mark(row.terminated, row.clear_number) if row.state == "failed" else None
-    report = _report(row.report)
+    judged = read_mark(row.judged, row.clear_number)
+    report = judged["report"] if judged is not None else _report(row.report)
     return RunView(
         id=row.run_id,
         job_id=row.dag_id,

@@ -14,7 +14,6 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_jobs_plugin.run import harvest
 from airflow_jobs_plugin.run.batches import is_batch
 from airflow_jobs_plugin.run.delivering import Closing, RetryLater
-from airflow_jobs_plugin.run.items import SINK
 from airflow_jobs_plugin.run.rescheduling import later
 from airflow_jobs_plugin.spec import Job
 
@@ -92,29 +91,14 @@ def close(context: Context, job: Job, items: list[dict[str, Any]] | None, judged
             report["delivery"] = closing.deliver()
         except RetryLater as error:
             # For whoever looks at the run meanwhile.
-            _tell(context, {**report, "delivery": error.report}, anew=judged is not None)
+            context["ti"].xcom_push("return_value", {**report, "delivery": error.report})
             raise
-    _tell(context, report, anew=judged is not None)
+    context["ti"].xcom_push("return_value", report)
     if report["delivery"] and report["delivery"]["status"] == "failed":
         raise AirflowFailException(f"The results were not delivered: {report['delivery']['message']}")
     if status == "FAILURE":
         tolerated = "" if judged else f"; tolerated: {job.configuration.tolerated_failure_percentage:g}%"
         raise AirflowFailException(f"{counts.failed} of {counts.total} items failed{tolerated}")
-
-
-def _tell(context: Context, report: dict[str, Any], *, anew: bool) -> None:
-    """Leave the report for those who look at the run.
-
-    Of a redelivery that somebody has ended meanwhile nothing is told: the report of before is back in its place, and
-    this process only learns with its next heartbeat that it was stopped.
-    """
-    ti = context["ti"]
-    if anew:
-        states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[SINK], run_ids=[ti.run_id])
-        if states.get(ti.run_id, {}).get(SINK) != "running":
-            log.warning("This redelivery was ended; nothing is said of it")
-            return
-    ti.xcom_push("return_value", report)
 
 
 __all__ = ["RETRIES", "RETRY_DELAY", "ClosingRetryPolicy", "Counts", "close"]

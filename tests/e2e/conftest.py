@@ -197,8 +197,12 @@ def airflow(api: Api, gate: Gate, tmp_path_factory: pytest.TempPathFactory) -> I
         },
         config={
             "core": {"parallelism": PARALLELISM, "max_map_length": 40},
-            # A scheduler that was killed is missed soon: the default is five minutes.
-            "scheduler": {"orphaned_tasks_check_interval": 5, "scheduler_health_check_threshold": 10},
+            # Who was killed is missed soon: the defaults are five minutes.
+            "scheduler": {
+                "orphaned_tasks_check_interval": 5,
+                "scheduler_health_check_threshold": 10,
+                "task_instance_heartbeat_timeout": 60,
+            },
             "jobs": {
                 "python_targets": "acme_jobs:add acme_jobs:branch acme_jobs:wait acme_jobs:die acme_jobs:odd",
                 "api_url": gate.url,

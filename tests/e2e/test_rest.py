@@ -90,7 +90,7 @@ def wait_for(airflow: AirflowStack, rest: httpx.Client, job_id: str, run_id: str
 
     def probe() -> Any:
         run = run_of(rest, job_id, run_id)
-        assert run["status"] in statuses or run["status"] not in ENDED, run
+        assert run["status"] in statuses or run["status"] not in ENDED, json.dumps(run)
         return run if run["status"] in statuses else None
 
     found: dict[str, Any] = airflow.client.wait_until(f"{job_id} to be {' or '.join(statuses)}", probe, 240)
