@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy.orm import Session
 
 from airflow_jobs_plugin.control.batches import BatchedRows
-from airflow_jobs_plugin.control.rows import Row, Rows, SingleRows, listed
+from airflow_jobs_plugin.control.rows import Attempt, Row, Rows, SingleRows, listed
 from airflow_jobs_plugin.control.runs import ITEM_STATES, KINDS, RunView, get_run
 from airflow_jobs_plugin.errors import NotFoundError
 from airflow_jobs_plugin.run.batches import is_batch
@@ -22,6 +22,8 @@ from airflow_jobs_plugin.spec import masked
 
 ItemStatus = Literal["PENDING", "RUNNING", "RETRYING", "SUCCEEDED", "FAILED", "CANCELED"]
 ITEM_STATUSES: tuple[ItemStatus, ...] = ("PENDING", "RUNNING", "RETRYING", "SUCCEEDED", "FAILED", "CANCELED")
+#: How many waits are told of an item that may be attempted a thousand times.
+MOST_WAITS = 20
 SORTS = ("index", "api", "status", "attempts", "startTime", "endTime", "duration")
 
 
@@ -53,6 +55,22 @@ class ItemView:
 
 
 @dataclass(frozen=True)
+class ItemAttempts:
+    """An item's attempts and the waits between them."""
+
+    made: list[Attempt]
+    """Those that Airflow still knows, in their order."""
+    waits: list[timedelta]
+    """What its policy says of the wait after each failed attempt, the first ``MOST_WAITS`` of them."""
+    next_at: datetime | None
+    """When the next one is due, of an item that waits for it, where that is known."""
+    task_index: int
+    """Map index of the task instance whose log tells of the item."""
+    timeout: float | None
+    """Seconds that one attempt may take."""
+
+
+@dataclass(frozen=True)
 class Filter:
     """Which items a list shows, in what order, and which page of them."""
 
@@ -62,6 +80,8 @@ class Filter:
     descending: bool = False
     limit: int = 100
     offset: int = 0
+    results: bool = True
+    """Whether items that succeeded come with their results, which may be large."""
 
 
 def list_items(session: Session, job_id: str, run_id: str, wanted: Filter) -> tuple[list[ItemView], int]:
@@ -77,7 +97,8 @@ def list_items(session: Session, job_id: str, run_id: str, wanted: Filter) -> tu
         found = sorted((n for n in found if keys[n] is not None), key=keys.__getitem__, reverse=wanted.descending)
         found += empty
     page = found[wanted.offset : wanted.offset + wanted.limit]
-    outcomes = dict(found_rows.outcomes(page))
+    read = page if wanted.results else [n for n in page if _status(rows.get(n)) != "SUCCEEDED"]
+    outcomes = dict(found_rows.outcomes(read))
     views = [_view(job_id, run_id, n, items[n], rows) for n in page]
     return [_with(view, outcomes.get(view.index)) for view in views], len(found)
 
@@ -90,6 +111,22 @@ def get_item(session: Session, job_id: str, run_id: str, index: int) -> ItemView
         raise NotFoundError("item-not-found", f"the run {run_id!r} has no item {index}; it has {len(items)}")
     view = _view(job_id, run_id, index, items[index], found.known)
     return _with(view, dict(found.outcomes([index])).get(index))
+
+
+def get_attempts(session: Session, job_id: str, run_id: str, index: int) -> ItemAttempts:
+    """What is known of an item's attempts. Raises ``NotFoundError``."""
+    found = _rows(session, job_id, run_id)
+    if not 0 <= index < len(found.items):
+        raise NotFoundError("item-not-found", f"the run {run_id!r} has no item {index}; it has {len(found.items)}")
+    policy = policy_of(found.items[index])
+    waiting = _status(found.known.get(index)) == "RETRYING"
+    return ItemAttempts(
+        made=found.attempts(index),
+        waits=[policy.wait_after(n) for n in range(min(policy.maximum_attempts - 1, MOST_WAITS))],
+        next_at=found.next_attempt(index) if waiting else None,
+        task_index=found.task_of(index),
+        timeout=found.items[index].get("requestTimeout"),
+    )
 
 
 def outcomes(session: Session, job_id: str, run_id: str) -> Iterator[Brought]:

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from airflow_jobs_plugin.run.items import PAYLOAD, PLAN
+from airflow_jobs_plugin.run.items import PAYLOAD, PLAN, policy_of
 from airflow_jobs_plugin.run.outcomes import ENDED, KEY, reconciled
-from airflow_jobs_plugin.run.retry import attempt_number
+from airflow_jobs_plugin.run.retry import attempt_number, lives
 
 #: Results read at a time: with the largest that are allowed, 64 MiB.
 SLICE = 32
@@ -37,6 +37,18 @@ class Row:
         return (self.end - self.start).total_seconds() if self.start and self.end else None
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt of an item."""
+
+    number: int
+    """From 1."""
+    start: datetime | None
+    end: datetime | None
+    succeeded: bool | None
+    """None: it has not ended."""
+
+
 class Rows(Protocol):
     """The items of one run."""
 
@@ -47,6 +59,18 @@ class Rows(Protocol):
 
     def outcomes(self, indexes: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
         """Outcomes of those of some items that have ended, in the order given."""
+        ...
+
+    def attempts(self, index: int) -> list[Attempt]:
+        """The attempts of an item that are still known one by one."""
+        ...
+
+    def next_attempt(self, index: int) -> datetime | None:
+        """When the next attempt of an item that waits for it is due, if that is known."""
+        ...
+
+    def task_of(self, index: int) -> int:
+        """Map index of the task instance that runs an item."""
         ...
 
 
@@ -129,6 +153,47 @@ class SingleRows:
             stored = {index: decoded(value) for index, value in rows}
         for index in ended:
             yield index, reconciled(index, states[index], stored.get(index))
+
+    def attempts(self, index: int) -> list[Attempt]:
+        """See ``Rows``. Airflow keeps each try; a try that never began, and one before a clearing, is no attempt."""
+        from airflow.models.taskinstance import TaskInstance as Instance
+        from airflow.models.taskinstancehistory import TaskInstanceHistory as History
+
+        tries: dict[int, Any] = {}
+        most = 0
+        for table in (History, Instance):
+            found = self._session.execute(
+                select(table.try_number, table.max_tries, table.state, table.start_date, table.end_date).where(
+                    table.dag_id == self._job_id,
+                    table.run_id == self._run_id,
+                    table.task_id == PAYLOAD,
+                    table.map_index == index,
+                )
+            )
+            for row in found:
+                # A try that is queued again has the start of the one before.
+                if row.start_date is not None and row.state not in (None, "scheduled", "queued"):
+                    tries[row.try_number] = row
+                most = max(most, row.max_tries or 0)
+        before = lives(most)
+        return [Attempt(n - before, row.start_date, *_ended(row)) for n, row in sorted(tries.items()) if n > before]
+
+    def next_attempt(self, index: int) -> datetime | None:
+        """See ``Rows``: the exact wait after the end of the last attempt."""
+        row = self.known.get(index)
+        if row is None or row.end is None or not row.attempts:
+            return None
+        return row.end + policy_of(self.items[index]).wait_after(row.attempts - 1)
+
+    def task_of(self, index: int) -> int:
+        """See ``Rows``."""
+        return index
+
+
+def _ended(row: Any) -> tuple[datetime | None, bool | None]:
+    if row.state in ("running", "restarting", "deferred"):
+        return None, None
+    return row.end_date, row.state == "success"
 
 
 def _attempts(ti: Any) -> int:
