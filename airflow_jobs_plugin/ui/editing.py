@@ -133,6 +133,7 @@ def _page(
         beside=False,
         names=(),
         base=json.dumps(draft.base),
+        rows=draft.values.items,
         weekdays=WEEKDAYS,
         zones=checks.zones(),
         most_items=fields.MOST_ITEMS,

@@ -60,7 +60,7 @@ class Wanted:
 class Table:
     """One page of a run's items."""
 
-    items: list[ItemView]
+    rows: list[ItemView]
     total: int
     """How many match."""
     first: int

@@ -31,7 +31,14 @@ def show_run(request: Request, me: Me, job_id: JobId, run_id: RunId) -> Response
 
     found = transact(read)
     return render(
-        request, "run.html", wanted=wanted, progress=Progress.of(found["run"], None), plan=PLAN, sink=SINK, **found
+        request,
+        "run.html",
+        changed=False,
+        wanted=wanted,
+        progress=Progress.of(found["run"], None),
+        plan=PLAN,
+        sink=SINK,
+        **found,
     )
 
 
@@ -41,7 +48,7 @@ def live(request: Request, me: Me, job_id: JobId, run_id: RunId) -> Response:
     found = transact(lambda session: _state(session, me, job_id, run_id))
     progress = Progress.of(found["run"], Mark.read(request.query_params.get("mark")))
     changed = request.query_params.get("seen") != progress.seen
-    response = render(request, "_live.html", progress=progress, plan=PLAN, sink=SINK, **found)
+    response = render(request, "_live.html", progress=progress, changed=changed, plan=PLAN, sink=SINK, **found)
     if changed:
         # The table asks for itself anew, with whatever it is filtered by.
         response.headers["HX-Trigger"] = "items-changed"
