@@ -66,6 +66,16 @@ def test_rest() -> None:
 
 
 @pytest.mark.e2e
+def test_ui() -> None:
+    found = figures("ui.py", "--jobs", "10", "--items", "2000", "--rounds", "5")
+    for run in ("large", "batched"):
+        assert found[f"its page, {run}"]["median_ms"] < 600
+        assert found[f"its last page of items, {run}"]["median_ms"] < 600
+        assert found[f"a look at its progress, {run}"]["median_ms"] < 600
+    assert found["the list of jobs"]["median_ms"] < 600
+
+
+@pytest.mark.e2e
 def test_nested() -> None:
     found = figures("nested.py", "--items", "10", "--sizes", "20", "--rounds", "2")
     assert found["append to its item's call"]["median_s"] < 20

@@ -18,7 +18,9 @@ from .conftest import Api, Gate, started
 from .furnishing import Furnished, furnish, mixed, prices, slow
 
 FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"
-SIZE = {"width": 1280, "height": 800}
+SIZE = {"width": 1280, "height": 860}
+#: Those that show the page down to its end, however long it is.
+WHOLE = ("job", "new-job", "edit", "jobs")
 
 
 def shots(stage: Furnished) -> dict[str, tuple[str, Callable[[Any], None] | None]]:
@@ -30,7 +32,7 @@ def shots(stage: Furnished) -> dict[str, tuple[str, Callable[[Any], None] | None
         page.fill("#item-0-parameters", '{"page": }')
         page.select_option("#kind", "interval")
         page.fill("#every", "1h")
-        page.wait_for_selector("[data-check=faults]")
+        page.wait_for_selector("text=2 things to mend")
         page.wait_for_selector("text=Next run times")
 
     def write_text(page: Any) -> None:
@@ -89,7 +91,7 @@ def main(names: list[str]) -> None:
                                 frame.locator("h1").wait_for()
                             elif act is not None:
                                 act(page)
-                            page.screenshot(path=FOLDER / f"{name}-{theme}.png", full_page=not framed)
+                            page.screenshot(path=FOLDER / f"{name}-{theme}.png", full_page=name in WHOLE)
                             print(f"{name}-{theme}.png", flush=True)
 
 

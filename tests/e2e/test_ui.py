@@ -42,7 +42,7 @@ def page(chromium: Any, airflow: AirflowStack) -> Iterator[Page]:
 
 
 def rows(page: Page, table: str = "#jobs") -> list[str]:
-    return [text.strip() for text in page.locator(f"{table} tbody th").all_inner_texts()]
+    return [text.strip() for text in page.locator(f"{table} tbody th a").all_inner_texts()]
 
 
 def text_of(page: Page, selector: str) -> str:
@@ -59,7 +59,7 @@ def test_jobs_are_listed_searched_filtered_and_sorted(stage: Furnished, page: Pa
     assert "every 6 hours" in row.inner_text()
     assert "8 items: 7 succeeded, 1 failed" in row.inner_text()
     assert row.get_by_role("img").get_attribute("aria-label") == "8 items: 7 succeeded, 1 failed"
-    assert "File" in page.locator("tr", has=page.get_by_role("link", name="weekly-report", exact=True)).inner_text()
+    assert "file" in page.locator("tr", has=page.get_by_role("link", name="weekly-report", exact=True)).inner_text()
     before = rows(page)
     page.get_by_role("link", name="Job", exact=True).click()
     page.wait_for_function("() => document.querySelector('#jobs th[aria-sort]')?.ariaSort === 'descending'")
