@@ -65,7 +65,11 @@ def yaml_of(value: Any) -> str:
 
 def json_of(value: Any) -> str:
     """The value as JSON with a line per value."""
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    # Ends of lines to YAML, within texts.
+    for odd in "\x85\u2028\u2029\ufeff":
+        text = text.replace(odd, f"\\u{ord(odd):04x}")
+    return text + "\n"
 
 
 def written(value: Any, format: Format) -> str:
@@ -79,17 +83,13 @@ def value_of(text: str, empty: str) -> Any:
         raise TextFaults([Line(empty, 1, 1)])
     if len(text) > documents.MAX_FILE_BYTES:
         raise TextFaults([Line(f"longer than {documents.MAX_FILE_BYTES // 1024 // 1024} MiB")])
+    # YAML may begin with a brace, too; but with quotes after it JSON is meant, and what is wrong with it as that.
+    json_is_meant = text.lstrip()[0] in "[{" and text.lstrip("[{ \t\n").startswith('"')
+    parse = documents.parse_json if json_is_meant else documents.parse_yaml
     try:
-        return documents.parse_json(text) if text.lstrip()[0] in "{[" else documents.parse_yaml(text)
+        return parse(text)
     except documents.DocumentError as error:
-        fault = error
-    if text.lstrip()[0] in "{[":
-        # YAML may begin so, too. If it is none, what is wrong with it as JSON says more.
-        try:
-            return documents.parse_yaml(text)
-        except documents.DocumentError:
-            pass
-    raise TextFaults([Line(fault.message, fault.line, fault.column)])
+        raise TextFaults([Line(error.message, error.line, error.column)]) from None
 
 
 def definition_of(text: str) -> dict[str, Any]:

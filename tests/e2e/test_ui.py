@@ -105,17 +105,17 @@ def test_jobs_are_paused_and_resumed_one_by_one_and_together(stage: Furnished, p
 
 def test_a_job_shows_its_definition_its_times_and_its_runs(stage: Furnished, page: Page) -> None:
     page.goto("/jobs/ui/job/nightly-prices")
-    definition = page.get_by_role("region", name="Definition")
+    definition = page.get_by_role("group", name="Definition as text")
     assert "secret: '***'" in definition.inner_text()
     assert "apiKey: '***'" in definition.inner_text()
     for hidden in (SECRET, TOKEN, "key-of-the-prices"):
         assert hidden not in page.content()
-    times = page.get_by_role("region", name="Next run times").locator("tbody tr")
+    times = page.get_by_role("group", name="Table of next run times").locator("tbody tr")
     assert times.count() == 10
     assert "02:30:00 CE" in times.first.inner_text()
     assert "at 02:30" in page.locator(".facts").first.inner_text()
-    assert "Europe/Berlin" in page.get_by_role("region", name="Next run times").locator("thead").inner_text()
-    runs = page.get_by_role("region", name="Table of runs").locator("tbody tr")
+    assert "Europe/Berlin" in page.get_by_role("group", name="Table of next run times").locator("thead").inner_text()
+    runs = page.get_by_role("group", name="Table of runs").locator("tbody tr")
     assert "Success" in runs.first.inner_text()
     assert re.search(r"\d+(\.\d)? s", runs.first.inner_text())
     assert "3 items: 3 succeeded" in runs.first.inner_text()
@@ -127,7 +127,7 @@ def test_a_job_shows_its_definition_its_times_and_its_runs(stage: Furnished, pag
 def test_the_readers_own_times_are_those_of_the_zone_that_they_chose_in_airflow(stage: Furnished, page: Page) -> None:
     page.add_init_script("localStorage.setItem('timezone', JSON.stringify('Asia/Tokyo'))")
     page.goto("/jobs/ui/job/nightly-prices")
-    table = page.get_by_role("region", name="Next run times")
+    table = page.get_by_role("group", name="Table of next run times")
     assert "(Asia/Tokyo)" in table.inner_text()
     # 02:30 in Berlin is 09:30 or 10:30 in Tokyo, as summer time has it.
     assert re.search(r"(09|10):30:00", table.locator("tbody time").first.inner_text())
@@ -338,7 +338,7 @@ def test_an_item_shows_its_call_its_attempts_its_waits_and_its_error(stage: Furn
     page.locator("#items").get_by_role("link", name="fail", exact=True).click()
     assert '"shop": "south"' in text_of(page, "main")
     assert "2 of at most 2" in text_of(page, "main")
-    attempts = page.get_by_role("region", name="Table of attempts").locator("tbody tr")
+    attempts = page.get_by_role("group", name="Table of attempts").locator("tbody tr")
     assert ["failed" in row for row in attempts.all_inner_texts()] == [True, True]
     assert "after failed attempt 1: 1 s" in text_of(page, ".waits")
     assert "503" in text_of(page, "main section:last-of-type")
@@ -347,7 +347,7 @@ def test_an_item_shows_its_call_its_attempts_its_waits_and_its_error(stage: Furn
     assert log.startswith("/dags/catalogue-check/runs/")
     assert log.endswith("/tasks/payload/mapped/2")
     page.goto(stage.run("catalogue-check") + "/item/1")
-    attempts = page.get_by_role("region", name="Table of attempts").locator("tbody tr")
+    attempts = page.get_by_role("group", name="Table of attempts").locator("tbody tr")
     assert ["well" in row for row in attempts.all_inner_texts()] == [False, True]
     page.goto(stage.run("catalogue-check") + "/item/4")
     assert '"echo"' in text_of(page, "main section:last-of-type"), "its result"
