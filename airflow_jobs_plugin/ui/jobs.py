@@ -73,7 +73,7 @@ def list_jobs(request: Request, me: Me) -> Response:
             PAGE * (wanted.page - 1),
         )
         found, total = jobs.list_jobs(session, chosen)
-        can = rights.of_jobs(me, session, [view.id for view in found])
+        can = rights.of_jobs(me, session, [view.id for view in found], rights.LISTED)
         last = runs.latest_runs(session, [view.id for view in found if "see_runs" in can[view.id]])
         return {"jobs": found, "total": total, "can": can, "last": last}
 

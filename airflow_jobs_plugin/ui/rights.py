@@ -21,15 +21,20 @@ NAMED: dict[str, Right] = {
 }
 
 
-def of_jobs(me: Caller, session: Session, job_ids: Iterable[str]) -> dict[str, frozenset[str]]:
-    """The names of what the caller may do to each of some jobs."""
-    found = me.rights(session, job_ids, NAMED.values())
-    return {job_id: frozenset(name for name, right in NAMED.items() if right in has) for job_id, has in found.items()}
+#: Those that a row of the list of jobs needs.
+LISTED = ("edit", "delete", "trigger", "see_runs")
+
+
+def of_jobs(me: Caller, session: Session, job_ids: Iterable[str], names: Iterable[str]) -> dict[str, frozenset[str]]:
+    """Which of some named rights the caller has on each of some jobs."""
+    wanted = {name: NAMED[name] for name in names}
+    found = me.rights(session, job_ids, wanted.values())
+    return {job_id: frozenset(name for name, right in wanted.items() if right in has) for job_id, has in found.items()}
 
 
 def of_job(me: Caller, session: Session, job_id: str) -> frozenset[str]:
-    """The same of one job."""
-    return of_jobs(me, session, [job_id])[job_id]
+    """All that the caller may do to one job."""
+    return of_jobs(me, session, [job_id], NAMED)[job_id]
 
 
-__all__ = ["NAMED", "of_job", "of_jobs"]
+__all__ = ["LISTED", "NAMED", "of_job", "of_jobs"]
