@@ -41,8 +41,8 @@ class Draft:
     job_id: str | None
     """None: of a job that is to be created."""
     mode: Literal["form", "editor"] = "form"
-    base: dict[str, Any] = field(default_factory=dict)
-    """What the form was made from, with all that the form does not show."""
+    original: dict[str, Any] = field(default_factory=dict)
+    """What the form was made from, as it was written, with all that the form does not show."""
     values: Values = field(default_factory=Values)
     text: str = ""
     format: Format = "yaml"
@@ -60,17 +60,18 @@ class Draft:
     @classmethod
     def stored(cls, view: JobView, editor: bool) -> Draft:
         """A job as it is, its secrets masked."""
-        base = fields.canonical({"id": view.id, **view.definition})
-        text = texts.yaml_of({"id": view.id, **view.definition})
-        return cls(view.id, "editor" if editor else "form", base, fields.of_definition(base), text, "yaml", view.etag)
+        original = {"id": view.id, **view.definition}
+        values = fields.of_definition(fields.canonical(original))
+        mode: Literal["form", "editor"] = "editor" if editor else "form"
+        return cls(view.id, mode, original, values, texts.yaml_of(original), "yaml", view.etag)
 
     @classmethod
     def of(cls, form: Form, job_id: str | None) -> Draft:
         """What was sent."""
         try:
-            base = json.loads(form.text("base") or "{}")
+            original = json.loads(form.text("base") or "{}")
         except ValueError:
-            base = {}
+            original = {}
         values = fields.of_form(form)
         if job_id is not None:
             # A job keeps its id, whatever is sent.
@@ -78,7 +79,7 @@ class Draft:
         return cls(
             job_id,
             "editor" if form.text("mode") == "editor" else "form",
-            base if isinstance(base, dict) else {},
+            original if isinstance(original, dict) else {},
             values,
             form.text("text"),
             "json" if form.text("format") == "json" else "yaml",
@@ -91,7 +92,9 @@ class Draft:
         Raises ``TextFaults`` if the text is no definition.
         """
         if self.mode == "form":
-            return fields.to_definition(self.values, self.base)
+            base = fields.canonical(self.original)
+            definition, wrong = fields.to_definition(self.values, base)
+            return fields.respelled(definition, base, self.original), wrong
         return texts.definition_of(self.text), {}
 
     def changed(self, do: str) -> str | None:
@@ -128,5 +131,5 @@ class Draft:
         except ValidationError as error:
             # A form has no place for what is wrong in a way that it cannot say.
             raise InvalidDefinition(explain(error)) from None
-        self.base = fields.canonical(definition)
-        self.values, self.mode = fields.of_definition(self.base), "form"
+        self.original = definition
+        self.values, self.mode = fields.of_definition(fields.canonical(definition)), "form"

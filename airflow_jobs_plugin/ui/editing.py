@@ -132,7 +132,7 @@ def _page(
         focus=focus,
         beside=False,
         names=(),
-        base=json.dumps(draft.base),
+        base=json.dumps(draft.original),
         rows=draft.values.items,
         weekdays=WEEKDAYS,
         zones=checks.zones(),

@@ -119,6 +119,29 @@ def _renamed(model: type[BaseModel], value: Any) -> Any:
     return {published(written): inner for written, inner in value.items()}
 
 
+def respelled(value: Any, known: Any, original: Any) -> Any:
+    """A definition with its fields under the names that ``original`` has them by, of which ``known`` is canonical.
+
+    Secrets are stored by their place: under another name they would not be found again.
+    """
+    if (
+        isinstance(value, dict)
+        and isinstance(known, dict)
+        and isinstance(original, dict)
+        and len(known) == len(original)
+    ):
+        names = dict(zip(known, original, strict=True))
+        return {
+            names.get(key, key): respelled(inner, known.get(key), original.get(names.get(key)))
+            for key, inner in value.items()
+        }
+    if isinstance(value, list) and isinstance(known, list) and isinstance(original, list):
+        more = len(value) - len(known)
+        before = zip([*known, *[None] * more], [*original, *[None] * more], strict=False)
+        return [respelled(inner, *both) for inner, both in zip(value, before, strict=False)]
+    return value
+
+
 # -- to the form -----------------------------------------------------------------------------------------------------
 
 

@@ -123,3 +123,28 @@ def test_items_are_removed_by_their_place() -> None:
     assert [item["api"] for item in draft.values.items] == ["", "c"]
     for odd in ("remove-7", "remove-x", "remove-", "nothing"):
         assert draft.changed(odd) is None
+
+
+def test_fields_keep_the_names_that_they_were_written_by() -> None:
+    text = (
+        "id: a\npayload:\n  - apiName: a\n    parameters: {apiKey: '***'}\n  - api: b\n"
+        "sink: {type: s3, bucket: abc, access_key_id: '***', secretAccessKey: '***'}\n"
+    )
+    draft = Draft("a", "editor", text=text)
+    draft.changed("to-form")
+    draft.values.texts["region"] = "eu-central-1"
+    draft.changed("add-item")
+    draft.values.items[2]["api"] = "c"
+    definition, _ = draft.definition()
+    assert definition == {
+        "id": "a",
+        "target": {"type": "http"},
+        "payload": [{"apiName": "a", "parameters": {"apiKey": "***"}}, {"api": "b"}, {"api": "c"}],
+        "sink": {
+            "type": "s3",
+            "bucket": "abc",
+            "access_key_id": "***",
+            "secretAccessKey": "***",
+            "region": "eu-central-1",
+        },
+    }
