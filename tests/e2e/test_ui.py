@@ -405,6 +405,37 @@ def test_nothing_that_others_have_written_is_html(stage: Furnished, page: Page) 
     assert "<img src=x" in text_of(page, "pre.bad")
 
 
+def test_a_form_of_another_site_is_refused(
+    stage: Furnished, page: Page, airflow: AirflowStack, rest: httpx.Client
+) -> None:
+    # On the same host, so that the browser sends the session's cookie along.
+    other = "http://127.0.0.1:8099/win"
+    action = f"{airflow.base_url}/jobs/ui/job/nightly-prices/pause"
+    form = f'<form method="post" action="{action}"><button>Win a prize</button></form>'
+    page.route(other, lambda route: route.fulfill(content_type="text/html", body=form))
+    page.goto(other)
+    page.get_by_role("button", name="Win a prize").click()
+    page.get_by_role("heading", name="You may not do this").wait_for()
+    assert rest.get("/jobs/nightly-prices").json()["state"] == "ACTIVE"
+
+
+def test_a_part_that_cannot_be_brought_up_to_date_says_so(stage: Furnished, page: Page) -> None:
+    page.goto(stage.run("sum-of-all"))
+    trouble = page.locator("#trouble")
+    page.route("**/items?*", lambda route: route.abort())
+    page.get_by_label("Status").select_option("FAILED")
+    trouble.get_by_text("the server does not answer").wait_for()
+    page.unroute("**/items?*")
+    page.route("**/items?*", lambda route: route.fulfill(status=401, body="<img src=x onerror=window.hacked=1>"))
+    page.get_by_label("Status").select_option("PENDING")
+    trouble.get_by_text("Your session is over").wait_for()
+    assert page.locator("#items tbody tr").count() == 50, "what was there stays"
+    page.unroute("**/items?*")
+    page.get_by_label("Status").select_option("FAILED")
+    page.wait_for_function("() => document.querySelectorAll('#items tbody tr').length === 1")
+    assert trouble.is_hidden()
+
+
 # -- in Airflow's own pages, in both themes, for everybody -----------------------------------------------------------
 
 
