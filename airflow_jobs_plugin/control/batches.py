@@ -145,6 +145,9 @@ class BatchedRows:
                 window, size = [], 0
         yield from self._window(window)
 
+    def only(self, indexes: list[int]) -> None:
+        """See ``Rows``. They are read with the journals, which are of many."""
+
     def attempts(self, index: int) -> list[Attempt]:
         """See ``Rows``. Of attempts that share a task instance the last one is kept, and how many there were."""
         row = self.known.get(index)

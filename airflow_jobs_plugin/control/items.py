@@ -87,16 +87,23 @@ class Filter:
 def list_items(session: Session, job_id: str, run_id: str, wanted: Filter) -> tuple[list[ItemView], int]:
     """A page of a run's items with their outcomes, and how many match. Raises ``NotFoundError``."""
     found_rows = _rows(session, job_id, run_id)
-    items, rows = found_rows.items, found_rows.known
+    items = found_rows.items
     # Of ten thousand items a page shows a hundred: the others are looked at only as far as the filter asks.
-    found = [n for n, item in enumerate(items) if _fits(item, rows.get(n), wanted)]
+    found = [n for n, item in enumerate(items) if _says(item, wanted.search)]
+    by_row = wanted.status is not None or wanted.sort not in ("index", "api")
+    if wanted.status is not None:
+        found = [n for n in found if _status(found_rows.known.get(n)) == wanted.status]
     if wanted.sort != "index" or wanted.descending:
-        keys = {n: _KEYS[wanted.sort](n, items[n], rows.get(n)) for n in found}
+        known = found_rows.known if by_row else {}
+        keys = {n: _KEYS[wanted.sort](n, items[n], known.get(n)) for n in found}
         # Items without a value come last, either way round.
         empty = [n for n in found if keys[n] is None]
         found = sorted((n for n in found if keys[n] is not None), key=keys.__getitem__, reverse=wanted.descending)
         found += empty
     page = found[wanted.offset : wanted.offset + wanted.limit]
+    if not by_row:
+        found_rows.only(page)
+    rows = found_rows.known
     read = page if wanted.results else [n for n in page if _status(rows.get(n)) != "SUCCEEDED"]
     outcomes = dict(found_rows.outcomes(read))
     views = [_view(job_id, run_id, n, items[n], rows) for n in page]
@@ -109,6 +116,7 @@ def get_item(session: Session, job_id: str, run_id: str, index: int) -> ItemView
     items = found.items
     if not 0 <= index < len(items):
         raise NotFoundError("item-not-found", f"the run {run_id!r} has no item {index}; it has {len(items)}")
+    found.only([index])
     view = _view(job_id, run_id, index, items[index], found.known)
     return _with(view, dict(found.outcomes([index])).get(index))
 
@@ -118,6 +126,7 @@ def get_attempts(session: Session, job_id: str, run_id: str, index: int) -> Item
     found = _rows(session, job_id, run_id)
     if not 0 <= index < len(found.items):
         raise NotFoundError("item-not-found", f"the run {run_id!r} has no item {index}; it has {len(found.items)}")
+    found.only([index])
     policy = policy_of(found.items[index])
     waiting = _status(found.known.get(index)) == "RETRYING"
     return ItemAttempts(
@@ -181,12 +190,10 @@ _KEYS: dict[str, Callable[[int, dict[str, Any], Row | None], Any]] = {
 }
 
 
-def _fits(item: dict[str, Any], row: Row | None, wanted: Filter) -> bool:
-    if wanted.status is not None and _status(row) != wanted.status:
-        return False
-    if not wanted.search:
+def _says(item: dict[str, Any], search: str | None) -> bool:
+    if not search:
         return True
-    text = wanted.search.casefold()
+    text = search.casefold()
     if text in item["api"].casefold():
         return True
     # As they are shown, so that nobody finds out a masked value by searching for it.

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Protocol
 
 from sqlalchemy import select
@@ -54,8 +55,15 @@ class Rows(Protocol):
 
     items: list[dict[str, Any]]
     """The list, as ``plan`` wrote it and appends have extended it."""
-    known: dict[int, Row]
-    """By index, of those items that Airflow knows something of."""
+
+    @property
+    def known(self) -> dict[int, Row]:
+        """By index, of those items that Airflow knows something of."""
+        ...
+
+    def only(self, indexes: list[int]) -> None:
+        """Say that nothing will be asked but of these items: of ten thousand it need not read all then."""
+        ...
 
     def outcomes(self, indexes: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
         """Outcomes of those of some items that have ended, in the order given."""
@@ -99,21 +107,24 @@ def decoded(value: Any) -> Any:
     return json.loads(value) if isinstance(value, str) else value
 
 
-def instances(session: Session, job_id: str, run_id: str) -> dict[int, Any]:
-    """The task instances of ``payload``, by map index; -1 is the one that stands for all before they are made."""
+def instances(session: Session, job_id: str, run_id: str, only: list[int] | None = None) -> dict[int, Any]:
+    """The task instances of ``payload``, by map index; -1 is the one that stands for all before they are made.
+
+    ``only``: those of these map indexes, and that one.
+    """
     from airflow.models.taskinstance import TaskInstance as Instance
 
-    found = session.execute(
-        select(
-            Instance.map_index,
-            Instance.state,
-            Instance.try_number,
-            Instance.max_tries,
-            Instance.start_date,
-            Instance.end_date,
-        ).where(Instance.dag_id == job_id, Instance.run_id == run_id, Instance.task_id == PAYLOAD)
-    )
-    return {row.map_index: row for row in found}
+    wanted = select(
+        Instance.map_index,
+        Instance.state,
+        Instance.try_number,
+        Instance.max_tries,
+        Instance.start_date,
+        Instance.end_date,
+    ).where(Instance.dag_id == job_id, Instance.run_id == run_id, Instance.task_id == PAYLOAD)
+    if only is not None:
+        wanted = wanted.where(Instance.map_index.in_([-1, *only]))
+    return {row.map_index: row for row in session.execute(wanted)}
 
 
 class SingleRows:
@@ -122,12 +133,21 @@ class SingleRows:
     def __init__(self, session: Session, job_id: str, run_id: str, items: list[dict[str, Any]]) -> None:
         self._session, self._job_id, self._run_id = session, job_id, run_id
         self.items = items
-        found = instances(session, job_id, run_id)
+        self._only: list[int] | None = None
+
+    @cached_property
+    def known(self) -> dict[int, Row]:
+        """See ``Rows``."""
+        found = instances(self._session, self._job_id, self._run_id, self._only)
         together = found.pop(-1, None)
-        self.known = {n: Row(ti.state, _attempts(ti), ti.start_date, ti.end_date) for n, ti in found.items()}
         if together is not None and together.state in ENDED:
             # Ended before the list was expanded: so did every item.
-            self.known = dict.fromkeys(range(len(items)), Row(together.state, 0, None, None))
+            return dict.fromkeys(range(len(self.items)), Row(together.state, 0, None, None))
+        return {n: Row(ti.state, _attempts(ti), ti.start_date, ti.end_date) for n, ti in found.items()}
+
+    def only(self, indexes: list[int]) -> None:
+        """See ``Rows``."""
+        self._only = indexes
 
     def outcomes(self, indexes: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
         """See ``Rows``."""
