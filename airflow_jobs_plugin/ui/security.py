@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fastapi import HTTPException, Request
 from starlette.datastructures import MutableHeaders
 
-from airflow_jobs_plugin.service.callers import SAFE, body_fault, identify
+from airflow_jobs_plugin.service.callers import SAFE, body_fault, identify, same_site
 from airflow_jobs_plugin.ui import assets
 from airflow_jobs_plugin.ui.errors import page
 from airflow_jobs_plugin.ui.pages import HEADERS
@@ -62,3 +62,7 @@ def _must_be_readable(request: Request) -> None:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != FORM:
         raise HTTPException(415, "only the forms of these pages can be sent here")
+    # With a token as well: where every visitor is an admin, Airflow gives one to each request that has none, and
+    # unlike the JSON of the REST API a form is something that any site can have a browser send.
+    if not same_site(request):
+        raise HTTPException(403, "this has to come from one of these pages")

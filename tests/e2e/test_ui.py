@@ -408,7 +408,7 @@ def test_nothing_that_others_have_written_is_html(stage: Furnished, page: Page) 
 def test_a_form_of_another_site_is_refused(
     stage: Furnished, page: Page, airflow: AirflowStack, rest: httpx.Client
 ) -> None:
-    # On the same host, so that the browser sends the session's cookie along.
+    # On the same host, so that the browser sends the session's cookie along; and every visitor is an admin here.
     other = "http://127.0.0.1:8099/win"
     action = f"{airflow.base_url}/jobs/ui/job/nightly-prices/pause"
     form = f'<form method="post" action="{action}"><button>Win a prize</button></form>'

@@ -15,6 +15,8 @@ from airflow_jobs_plugin.errors import ConflictError, DefinitionError, NotFoundE
 from airflow_jobs_plugin.ui import assets, errors, security
 from airflow_jobs_plugin.ui.security import Guarded
 
+OWN = {"name": "anna", "Sec-Fetch-Site": "same-origin"}
+
 
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
@@ -50,7 +52,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     app.include_router(assets.router)
     app.add_middleware(Guarded)
     errors.install(app)
-    with TestClient(app, raise_server_exceptions=False, headers={"name": "anna"}) as found:
+    with TestClient(app, raise_server_exceptions=False, headers=OWN) as found:
         yield found
 
 
@@ -109,3 +111,14 @@ def test_a_body_says_how_long_it_is(client: TestClient) -> None:
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     assert client.post("/change", content=iter([b"a=b"]), headers=form).status_code == 411
     assert client.post("/change", content=b"a", headers=form | {"Content-Length": str(1 << 40)}).status_code == 413
+
+
+@pytest.mark.parametrize(
+    "said", [{"Sec-Fetch-Site": "same-site"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}, {}]
+)
+def test_a_token_is_no_permission_for_other_sites(client: TestClient, said: dict[str, str]) -> None:
+    client.headers.pop("Sec-Fetch-Site")
+    token = {"Authorization": "Bearer x", "x-api-key": "x", "Content-Type": "application/x-www-form-urlencoded"}
+    answer = client.post("/change", content=b"a=b", headers=token | said)
+    assert (answer.status_code, "one of these pages" in answer.text) == (403, True)
+    assert client.post("/change", content=b"a=b", headers=token | {"Origin": "http://testserver"}).status_code == 200
