@@ -156,3 +156,10 @@ def base_path() -> str:
     from airflow.configuration import conf
 
     return urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
+
+
+def all_admins() -> bool:
+    """Whether Airflow takes every visitor for an admin, as it does where people try things."""
+    from airflow.configuration import conf
+
+    return bool(conf.getboolean("core", "simple_auth_manager_all_admins", fallback=False))

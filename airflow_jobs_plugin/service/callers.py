@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from fastapi import HTTPException, Request
 from sqlalchemy.orm import Session
 
+from airflow_jobs_plugin import settings
 from airflow_jobs_plugin.control import pausing, runs
 from airflow_jobs_plugin.run.tokens import Permit
 from airflow_jobs_plugin.spec import Job
@@ -46,8 +47,14 @@ async def identify(request: Request) -> Any:
     except HTTPException as error:
         # Airflow answers 403 to what is no token at all. It is as good as none: 401 asks for another one.
         raise HTTPException(401, error.detail, {"WWW-Authenticate": "Bearer"}) from None
-    if bearer is None and key is None and request.method not in SAFE and not same_site(request):
-        raise HTTPException(403, "a request with a session cookie has to come from Airflow's own pages")
+    if request.method not in SAFE:
+        if bearer is None and key is None:
+            meant = same_site(request)
+        else:
+            # Where every visitor is an admin, Airflow adds a token to every request, whoever sent it.
+            meant = not (settings.all_admins() and _from_elsewhere(request))
+        if not meant:
+            raise HTTPException(403, "a request with a session cookie has to come from Airflow's own pages, as JSON")
     return user
 
 
@@ -79,14 +86,17 @@ async def beside_the_loop(ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 def same_site(request: Request) -> bool:
     """Whether a browser that sends a cookie along does so for one of Airflow's own pages."""
-    fetch_site = request.headers.get("sec-fetch-site")
-    if fetch_site is not None and fetch_site not in ("same-origin", "none"):
-        return False
+    # A browser tells at least one of the two; what tells none brings a token.
+    told = "origin" in request.headers or "sec-fetch-site" in request.headers
+    return told and not _from_elsewhere(request)
+
+
+def _from_elsewhere(request: Request) -> bool:
+    """Whether a browser says that another site has it send this."""
+    if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        return True
     origin = request.headers.get("origin")
-    if origin is None:
-        # A browser tells at least one of the two; what tells none brings a token.
-        return fetch_site is not None
-    return origin in _own_origins(request)
+    return origin is not None and origin not in _own_origins(request)
 
 
 def _own_origins(request: Request) -> set[str]:

@@ -283,6 +283,19 @@ def test_what_the_job_or_the_run_does_not_allow_is_refused_on_a_page(
     assert (taken.status_code, "there is a DAG or job" in taken.text) == (409, True)
 
 
+def test_where_every_visitor_is_an_admin_other_sites_are_none(
+    job: tuple[str, str], airflow: AirflowStack, rest: httpx.Client
+) -> None:
+    """Of the REST API, too: what has no body needs no leave of the browser's."""
+    for said in ({"Origin": "https://elsewhere.example"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "null"}):
+        answer = airflow.client.http.post(f"/jobs/api/v1/jobs/{job[0]}/pause", headers=said)
+        assert answer.status_code == 403, said
+    assert rest.get(f"/jobs/{job[0]}").json()["state"] == "ACTIVE"
+    assert airflow.client.http.post(
+        f"/jobs/api/v1/jobs/{job[0]}/resume", headers={"Origin": airflow.base_url}
+    ).is_success
+
+
 def test_a_form_that_is_sent_twice_starts_one_run(
     job: tuple[str, str], airflow: AirflowStack, rest: httpx.Client
 ) -> None:
