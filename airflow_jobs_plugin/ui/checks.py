@@ -21,7 +21,7 @@ from airflow_jobs_plugin.spec.faults import dotted
 from airflow_jobs_plugin.ui import texts
 from airflow_jobs_plugin.ui.drafts import Draft
 from airflow_jobs_plugin.ui.job import next_times
-from airflow_jobs_plugin.ui.places import field_of
+from airflow_jobs_plugin.ui.places import field_of, place_of
 from airflow_jobs_plugin.ui.texts import Line
 from timetables.description import describe
 
@@ -84,7 +84,7 @@ def _job(draft: Draft, definition: dict[str, Any]) -> Job:
 
 def _place(found: Check, draft: Draft, faults: list[Fault], wrong: dict[str, str]) -> None:
     found.beside = {name: [message] for name, message in wrong.items()}
-    lines = [Line(message) for message in wrong.values()]
+    lines = [Line(message, path=place_of(name)) for name, message in wrong.items()]
     if draft.mode == "editor":
         lines += texts.located(draft.text, faults)
     else:

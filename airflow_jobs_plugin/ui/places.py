@@ -39,5 +39,12 @@ def field_of(path: tuple[str | int, ...]) -> str | None:
     return None
 
 
+def place_of(name: str) -> str:
+    """The place of the definition that a field of the form is for, as people are told of it."""
+    if item := re.fullmatch(r"item-(\d+)-(api|parameters)", name):
+        return f"payload[{item[1]}].{item[2]}"
+    return {"time": "schedule", "weekdays": "schedule"}.get(name, name)
+
+
 def _camel(name: str) -> str:
     return re.sub("_([a-z])", lambda letter: letter[1].upper(), name)

@@ -88,7 +88,8 @@ def main(names: list[str]) -> None:
                             page.goto(path)
                             if framed:
                                 frame = page.frame_locator("iframe")
-                                frame.locator("h1").wait_for()
+                                # The script has said the times in the reader's zone.
+                                frame.locator("time[title]").first.wait_for(state="attached")
                             elif act is not None:
                                 act(page)
                             page.screenshot(path=FOLDER / f"{name}-{theme}.png", full_page=name in WHOLE)

@@ -128,7 +128,7 @@ def test_the_readers_own_times_are_those_of_the_zone_that_they_chose_in_airflow(
     page.add_init_script("localStorage.setItem('timezone', JSON.stringify('Asia/Tokyo'))")
     page.goto("/jobs/ui/job/nightly-prices")
     table = page.get_by_role("group", name="Table of next run times")
-    assert "(Asia/Tokyo)" in table.inner_text()
+    assert "in Asia/Tokyo" in table.inner_text()
     # 02:30 in Berlin is 09:30 or 10:30 in Tokyo, as summer time has it.
     assert re.search(r"(09|10):30:00", table.locator("tbody time").first.inner_text())
 

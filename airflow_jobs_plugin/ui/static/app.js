@@ -36,7 +36,7 @@
       element.textContent = found.year + "-" + found.month + "-" + found.day + " " + found.hour + ":" + found.minute + ":" + found.second;
       if (element.closest("[data-weekday]")) element.textContent = days.format(when) + " " + element.textContent;
     });
-    root.querySelectorAll("[data-zone]").forEach(function (element) { element.textContent = "(" + readers + ")"; });
+    root.querySelectorAll('[data-zone=""]').forEach(function (element) { element.textContent = "in " + readers; });
   }
 
   // -- Airflow's own pages: this one is in a frame that may not navigate the window around it, but that page may -----

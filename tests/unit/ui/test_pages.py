@@ -21,7 +21,7 @@ from airflow_jobs_plugin.ui.drafts import Draft
 from airflow_jobs_plugin.ui.progress import Progress
 from airflow_jobs_plugin.ui.texts import Line, yaml_of
 
-EVIL = """<script>alert(1)</script>"'><img src=x onerror=alert(2)>`<b>`&lt;{{ 7 * 7 }}"""
+EVIL = """<script>alert(1)</script>"'><img src=x onerror=alert(2)>`<b>`&lt;{{ 'pw' ~ 'ned' }}"""
 NOW = datetime(2026, 11, 25, 22, 24, 10, tzinfo=UTC)
 
 
@@ -154,7 +154,7 @@ def test_what_others_wrote_is_text_and_nothing_is_inline(template: str) -> None:
     assert [name for _, attributes in page.tags for name in attributes if name.startswith(("on", "hx-on"))] == []
     assert [attributes for _, attributes in page.tags if "style" in attributes] == []
     assert page.named("style") == []
-    assert "49" not in page.html.replace("249", ""), "what others wrote is no template"
+    assert "pwned" not in page.html, "what others wrote is no template"
     for _, attributes in page.tags:
         for name in ("href", "src", "action", "formaction", "hx-get", "hx-post"):
             address = attributes.get(name)
