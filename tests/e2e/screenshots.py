@@ -67,6 +67,15 @@ def shots(stage: Furnished) -> dict[str, tuple[str, Callable[[Any], None] | None
     }
 
 
+def part(page: Any, name: str) -> dict[str, int]:
+    """What of a page the picture shows: down to the end of its content, of long ones the beginning."""
+    last = "document.querySelector('main > :last-child') ?? document.body"
+    end = page.evaluate(f"() => Math.ceil(({last}).getBoundingClientRect().bottom + window.scrollY)")
+    most = 10_000 if name in WHOLE else SIZE["height"]
+    height = SIZE["height"] if name.startswith("in-") else min(end + 24, most)
+    return {"x": 0, "y": 0, "width": SIZE["width"], "height": height}
+
+
 def main(names: list[str]) -> None:
     """Take them."""
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -92,7 +101,7 @@ def main(names: list[str]) -> None:
                                 frame.locator("time[title]").first.wait_for(state="attached")
                             elif act is not None:
                                 act(page)
-                            page.screenshot(path=FOLDER / f"{name}-{theme}.png", full_page=name in WHOLE)
+                            page.screenshot(path=FOLDER / f"{name}-{theme}.png", full_page=True, clip=part(page, name))
                             print(f"{name}-{theme}.png", flush=True)
 
 
