@@ -148,6 +148,10 @@ class BatchedRows:
     def only(self, indexes: list[int]) -> None:
         """See ``Rows``. They are read with the journals, which are of many."""
 
+    def states(self) -> dict[int, str | None]:
+        """See ``Rows``."""
+        return {index: row.state for index, row in self.known.items()}
+
     def attempts(self, index: int) -> list[Attempt]:
         """See ``Rows``. Of attempts that share a task instance the last one is kept, and how many there were."""
         row = self.known.get(index)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from sqlalchemy.orm import Session
 
 from airflow_jobs_plugin.control.batches import BatchedRows
-from airflow_jobs_plugin.control.rows import Attempt, Row, Rows, SingleRows, listed
+from airflow_jobs_plugin.control.rows import Attempt, Row, Rows, SingleRows, listed, no_collections
 from airflow_jobs_plugin.control.runs import ITEM_STATES, KINDS, RunView, get_run
 from airflow_jobs_plugin.errors import NotFoundError
 from airflow_jobs_plugin.run.batches import is_batch
@@ -86,15 +86,27 @@ class Filter:
 
 def list_items(session: Session, job_id: str, run_id: str, wanted: Filter) -> tuple[list[ItemView], int]:
     """A page of a run's items with their outcomes, and how many match. Raises ``NotFoundError``."""
-    found_rows = _rows(session, job_id, run_id)
-    items = found_rows.items
-    # Of ten thousand items a page shows a hundred: the others are looked at only as far as the filter asks.
+    with no_collections():
+        found_rows = _rows(session, job_id, run_id)
+        page, total = _page(found_rows, wanted)
+        rows = found_rows.known
+    read = page if wanted.results else [n for n in page if _status(rows.get(n)) != "SUCCEEDED"]
+    outcomes = dict(found_rows.outcomes(read))
+    views = [_view(job_id, run_id, n, found_rows.items[n], rows) for n in page]
+    return [_with(view, outcomes.get(view.index)) for view in views], total
+
+
+def _page(rows: Rows, wanted: Filter) -> tuple[list[int], int]:
+    """The indexes of the items that a page shows, and how many match. Of ten thousand it shows a hundred: the others
+    are looked at only as far as the filter and the order ask."""
+    items = rows.items
     found = [n for n, item in enumerate(items) if _says(item, wanted.search)]
-    by_row = wanted.status is not None or wanted.sort not in ("index", "api")
     if wanted.status is not None:
-        found = [n for n in found if _status(found_rows.known.get(n)) == wanted.status]
+        states = rows.states()
+        found = [n for n in found if _status_of(states.get(n)) == wanted.status]
+    by_row = wanted.sort not in ("index", "api")
     if wanted.sort != "index" or wanted.descending:
-        known = found_rows.known if by_row else {}
+        known = rows.known if by_row else {}
         keys = {n: _KEYS[wanted.sort](n, items[n], known.get(n)) for n in found}
         # Items without a value come last, either way round.
         empty = [n for n in found if keys[n] is None]
@@ -102,40 +114,39 @@ def list_items(session: Session, job_id: str, run_id: str, wanted: Filter) -> tu
         found += empty
     page = found[wanted.offset : wanted.offset + wanted.limit]
     if not by_row:
-        found_rows.only(page)
-    rows = found_rows.known
-    read = page if wanted.results else [n for n in page if _status(rows.get(n)) != "SUCCEEDED"]
-    outcomes = dict(found_rows.outcomes(read))
-    views = [_view(job_id, run_id, n, items[n], rows) for n in page]
-    return [_with(view, outcomes.get(view.index)) for view in views], len(found)
+        rows.only(page)
+    return page, len(found)
 
 
 def get_item(session: Session, job_id: str, run_id: str, index: int) -> ItemView:
     """One item with its outcome. Raises ``NotFoundError``."""
-    found = _rows(session, job_id, run_id)
-    items = found.items
-    if not 0 <= index < len(items):
-        raise NotFoundError("item-not-found", f"the run {run_id!r} has no item {index}; it has {len(items)}")
-    found.only([index])
-    view = _view(job_id, run_id, index, items[index], found.known)
+    found = _one(session, job_id, run_id, index)
+    view = _view(job_id, run_id, index, found.items[index], found.known)
     return _with(view, dict(found.outcomes([index])).get(index))
 
 
-def get_attempts(session: Session, job_id: str, run_id: str, index: int) -> ItemAttempts:
-    """What is known of an item's attempts. Raises ``NotFoundError``."""
-    found = _rows(session, job_id, run_id)
+def examine(session: Session, job_id: str, run_id: str, index: int) -> tuple[ItemView, ItemAttempts]:
+    """One item with its outcome, and what is known of its attempts. Raises ``NotFoundError``."""
+    found = _one(session, job_id, run_id, index)
+    item = found.items[index]
+    view = _with(_view(job_id, run_id, index, item, found.known), dict(found.outcomes([index])).get(index))
+    policy = policy_of(item)
+    return view, ItemAttempts(
+        made=found.attempts(index),
+        waits=[policy.wait_after(n) for n in range(min(policy.maximum_attempts - 1, MOST_WAITS))],
+        next_at=found.next_attempt(index) if view.status == "RETRYING" else None,
+        task_index=found.task_of(index),
+        timeout=item.get("requestTimeout"),
+    )
+
+
+def _one(session: Session, job_id: str, run_id: str, index: int) -> Rows:
+    with no_collections():
+        found = _rows(session, job_id, run_id)
     if not 0 <= index < len(found.items):
         raise NotFoundError("item-not-found", f"the run {run_id!r} has no item {index}; it has {len(found.items)}")
     found.only([index])
-    policy = policy_of(found.items[index])
-    waiting = _status(found.known.get(index)) == "RETRYING"
-    return ItemAttempts(
-        made=found.attempts(index),
-        waits=[policy.wait_after(n) for n in range(min(policy.maximum_attempts - 1, MOST_WAITS))],
-        next_at=found.next_attempt(index) if waiting else None,
-        task_index=found.task_of(index),
-        timeout=found.items[index].get("requestTimeout"),
-    )
+    return found
 
 
 def outcomes(session: Session, job_id: str, run_id: str) -> Iterator[Brought]:
@@ -171,8 +182,11 @@ def results(
 
 
 def _status(row: Row | None) -> ItemStatus:
-    kind = ITEM_STATES.get(row.state or "", "pending") if row is not None else "pending"
-    return ITEM_STATUSES[KINDS.index(kind)]
+    return _status_of(row.state if row is not None else None)
+
+
+def _status_of(state: str | None) -> ItemStatus:
+    return ITEM_STATUSES[KINDS.index(ITEM_STATES.get(state or "", "pending"))]
 
 
 def _attempts(row: Row | None) -> int:

@@ -114,8 +114,7 @@ def show_item(request: Request, me: Me, job_id: JobId, run_id: RunId, index: Ind
         me.must_read_results(session, job_id)
         job = jobs.get_job(session, job_id)
         run = runs.get_run(session, job_id, run_id)
-        view = items.get_item(session, job_id, run_id, index)
-        tried = items.get_attempts(session, job_id, run_id, index)
+        view, tried = items.examine(session, job_id, run_id, index)
         return {"job": job, "run": run, "item": view, "tried": tried, "can": rights.of_job(me, session, job_id)}
 
     return render(request, "item.html", task=PAYLOAD, **transact(read))
