@@ -14,6 +14,7 @@ from airflow_jobs_plugin.spec import Job, explain
 from airflow_jobs_plugin.ui import fields, texts
 from airflow_jobs_plugin.ui.fields import Values
 from airflow_jobs_plugin.ui.pages import Form
+from airflow_jobs_plugin.ui.spelling import canonical, respelled
 from airflow_jobs_plugin.ui.texts import Format
 
 NEW_TEXT = """\
@@ -61,7 +62,7 @@ class Draft:
     def stored(cls, view: JobView, editor: bool) -> Draft:
         """A job as it is, its secrets masked."""
         original = {"id": view.id, **view.definition}
-        values = fields.of_definition(fields.canonical(original))
+        values = fields.of_definition(canonical(original))
         mode: Literal["form", "editor"] = "editor" if editor else "form"
         return cls(view.id, mode, original, values, texts.yaml_of(original), "yaml", view.etag)
 
@@ -92,9 +93,9 @@ class Draft:
         Raises ``TextFaults`` if the text is no definition.
         """
         if self.mode == "form":
-            base = fields.canonical(self.original)
+            base = canonical(self.original)
             definition, wrong = fields.to_definition(self.values, base)
-            return fields.respelled(definition, base, self.original), wrong
+            return respelled(definition, base, self.original), wrong
         return texts.definition_of(self.text), {}
 
     def changed(self, do: str) -> str | None:
@@ -132,4 +133,4 @@ class Draft:
             # A form has no place for what is wrong in a way that it cannot say.
             raise InvalidDefinition(explain(error)) from None
         self.original = definition
-        self.values, self.mode = fields.of_definition(fields.canonical(definition)), "form"
+        self.values, self.mode = fields.of_definition(canonical(definition)), "form"

@@ -10,6 +10,7 @@ from airflow_jobs_plugin.spec import Job
 from airflow_jobs_plugin.ui import fields
 from airflow_jobs_plugin.ui.pages import Form
 from airflow_jobs_plugin.ui.places import field_of
+from airflow_jobs_plugin.ui.spelling import canonical
 
 RICH: dict[str, Any] = {
     "id": "rich",
@@ -57,7 +58,7 @@ def schedule(**parts: Any) -> dict[str, Any]:
     ids=str,
 )
 def test_a_definition_that_went_through_the_form_is_the_same(definition: dict[str, Any]) -> None:
-    base = fields.canonical(definition)
+    base = canonical(definition)
     assert base == definition, "it was canonical before"
     back, faults = fields.to_definition(fields.of_definition(base), base)
     assert faults == {}
@@ -73,7 +74,7 @@ def test_other_spellings_become_the_published_ones() -> None:
         "target": {"connId": "c"},
         "unknown": 1,
     }
-    assert fields.canonical(written) == {
+    assert canonical(written) == {
         "id": "x",
         "payload": [{"api": "a"}, {"api": "b", "requestTimeout": 3}],
         "configuration": {"maxConcurrentRequests": 3, "retry": {"maximumAttempts": 2}},
