@@ -147,3 +147,19 @@ def max_map_length() -> int:
     from airflow.configuration import conf
 
     return int(conf.getint("core", "max_map_length", fallback=1024))
+
+
+def base_path() -> str:
+    """The path that Airflow's own pages are below, without a slash at its end; usually empty."""
+    from urllib.parse import urlsplit
+
+    from airflow.configuration import conf
+
+    return urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
+
+
+def all_admins() -> bool:
+    """Whether Airflow takes every visitor for an admin, as it does where people try things."""
+    from airflow.configuration import conf
+
+    return bool(conf.getboolean("core", "simple_auth_manager_all_admins", fallback=False))

@@ -1,37 +1,26 @@
-"""Who asks, and what they may do: Airflow's users, Airflow's rights.
-
-An ASGI middleware of the plugin's app authenticates every request before anything of it is read, so that no route can
-forget it; each route then checks the caller's rights on the very job.
+"""Authentication of the REST API: an ASGI middleware asks who it is before anything of a request is read, so that no
+route can forget it; each route then checks the caller's rights on the very job (``service.callers``).
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 from fastapi import HTTPException, Request
-from sqlalchemy.orm import Session
 
 from airflow_jobs_plugin.api.errors import answer
-from airflow_jobs_plugin.control import pausing, runs, tokens
+from airflow_jobs_plugin.control import tokens
 from airflow_jobs_plugin.control.transactions import transact
-from airflow_jobs_plugin.run.tokens import CLOSING, PREFIX, Permit
-from airflow_jobs_plugin.spec import Job
+from airflow_jobs_plugin.run.tokens import CLOSING, PREFIX
+from airflow_jobs_plugin.service.callers import SAFE, body_fault, identify
 
 if TYPE_CHECKING:
-    from airflow.api_fastapi.auth.managers.base_auth_manager import ResourceMethod
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-T = TypeVar("T")
 #: The routes that take run tokens, whatever comes before; the second one only those of the task that closes the run.
 _APPENDS = re.compile(r"/jobs/[^/]+/runs/[^/]+/payloads$")
 _OUTCOMES = re.compile(r"/jobs/[^/]+/runs/[^/]+/outcomes(/counts)?$")
-SAFE = ("GET", "HEAD", "OPTIONS")
-#: Longest body of a request, bytes.
-MAX_BODY = 32 * 1024 * 1024
 
 
 class Authenticated:
@@ -59,19 +48,11 @@ async def _identify(request: Request) -> Any:
     if scheme.lower() == "bearer" and credentials.strip().startswith(PREFIX):
         return await run_in_threadpool(_permit, request, credentials.strip())
     request.state.permit = None
-    return await _identify_user(request)
-
-
-async def beside_the_loop(ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Await something that may block, in a thread with a loop of its own.
-
-    Airflow's coroutines that find out who asks wait for the database without giving way. Where all connections are
-    taken, the requests that have them could not end and give them back: as many tasks that start in one moment as the
-    pool has connections, and one more request, stood still until the pool's time-out of 30 seconds. Seen.
-    """
-    from fastapi.concurrency import run_in_threadpool
-
-    return await run_in_threadpool(lambda: asyncio.run(ask()))
+    try:
+        request.state.job_user = await identify(request)
+    except HTTPException as error:
+        return answer(error.status_code, str(error.detail), headers=dict(error.headers or {}))
+    return None
 
 
 def _permit(request: Request, token: str) -> Any:
@@ -87,133 +68,11 @@ def _permit(request: Request, token: str) -> Any:
     return None
 
 
-async def _identify_user(request: Request) -> Any:
-    from airflow.api_fastapi.core_api.security import get_user, resolve_user_from_token
-    from fastapi.security import HTTPAuthorizationCredentials
-
-    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-    bearer = None
-    if scheme.lower() == "bearer":
-        bearer = HTTPAuthorizationCredentials(scheme=scheme, credentials=credentials.strip())
-    key = request.headers.get("x-api-key")
-    try:
-        if bearer is None and key is not None:
-            request.state.job_user = await beside_the_loop(lambda: resolve_user_from_token(key))
-        else:
-            request.state.job_user = await beside_the_loop(lambda: get_user(request, None, bearer))
-    except HTTPException as error:
-        # Airflow answers 403 to what is no token at all. It is as good as none: 401 asks for another one.
-        return answer(401, str(error.detail), headers={"WWW-Authenticate": "Bearer"})
-    if bearer is None and key is None and request.method not in SAFE and not _same_site(request):
-        return answer(403, "a request with a session cookie has to come from Airflow's own pages, as JSON")
-    return None
-
-
 def _unreadable(request: Request) -> Any:
-    if "transfer-encoding" in request.headers:
-        # Also beside a Content-Length, which would then be false.
-        return answer(411, "a body needs a Content-Length, and no Transfer-Encoding")
-    try:
-        length = int(request.headers.get("content-length") or 0)
-    except ValueError:
-        return answer(400, "Content-Length is not a number")
-    if length > MAX_BODY:
-        return answer(413, f"the body has {length} bytes; {MAX_BODY} are the most")
+    if fault := body_fault(request):
+        return answer(*fault)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if request.method not in SAFE and length and kind != "application/json" and not kind.endswith("+json"):
+    has_body = int(request.headers.get("content-length") or 0) > 0
+    if request.method not in SAFE and has_body and kind != "application/json" and not kind.endswith("+json"):
         return answer(415, "the body should be JSON, with 'Content-Type: application/json'")
     return None
-
-
-def _same_site(request: Request) -> bool:
-    """Whether a browser that sends a cookie along does so for one of Airflow's own pages."""
-    fetch_site = request.headers.get("sec-fetch-site")
-    if fetch_site is not None and fetch_site not in ("same-origin", "none"):
-        return False
-    origin = request.headers.get("origin")
-    if origin is None:
-        # A browser tells at least one of the two; what tells none brings a token.
-        return fetch_site is not None
-    return origin in _own_origins(request)
-
-
-def _own_origins(request: Request) -> set[str]:
-    from airflow.configuration import conf
-
-    origins = {f"{request.url.scheme}://{request.headers.get('host', '')}"}
-    configured = urlsplit(conf.get("api", "base_url", fallback="") or "")
-    if configured.scheme and configured.netloc:
-        origins.add(f"{configured.scheme}://{configured.netloc}")
-    return origins
-
-
-class Caller:
-    """The user of a request, and what they may do. A dependency of every route."""
-
-    def __init__(self, request: Request) -> None:
-        self.user: Any = request.state.job_user
-        self.permit: Permit | None = request.state.permit
-        """Of a request with a run token, which no user made. The one route that takes it asks ``must_append``."""
-
-    @property
-    def name(self) -> str:
-        """Who it is, for records."""
-        return str(self.user.get_name())
-
-    def must(self, session: Session, method: ResourceMethod, job_id: str, entity: str | None = None) -> None:
-        """Raise 403 unless the caller may do this to that job, or to a part of it (``RUN``, ``TASK_INSTANCE`` …)."""
-        from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
-
-        if self.user is None:
-            raise HTTPException(403, "a run token is good for appending to its run, and for nothing else")
-        allowed = _manager().is_authorized_dag(
-            method=method,
-            access_entity=DagAccessEntity[entity] if entity else None,
-            details=DagDetails(id=job_id, team_name=pausing.team_of(job_id, session)),
-            user=self.user,
-        )
-        if not allowed:
-            raise HTTPException(403, f"you may not do this to the job {job_id!r}")
-
-    def must_close(self, session: Session, job_id: str, run_id: str) -> None:
-        """Raise 403 unless it is the task that closes that run."""
-        if self.permit is None:
-            raise HTTPException(403, "this is for the task that closes the run")
-        self.must_append(session, job_id, run_id)
-
-    def must_append(self, session: Session, job_id: str, run_id: str) -> None:
-        """Raise 403 unless the caller may append to that run: by right, or by a token of that very run."""
-        if self.permit is None:
-            self.must(session, "PUT", job_id, "RUN")
-        elif (self.permit.job_id, self.permit.run_id, self.permit.run_after) != (
-            job_id,
-            run_id,
-            runs.run_after(session, job_id, run_id),
-        ):
-            raise HTTPException(403, "this run token is for another run")
-
-    def must_read_connections(self, job: Job) -> None:
-        """Raise 403 unless the caller may read every connection that the job names."""
-        from airflow.api_fastapi.auth.managers.models.resource_details import ConnectionDetails
-
-        for conn_id in connections_of(job):
-            if not _manager().is_authorized_connection(
-                method="GET", details=ConnectionDetails(conn_id=conn_id), user=self.user
-            ):
-                raise HTTPException(403, f"the job names the connection {conn_id!r}, which you may not read")
-
-    def readable(self, session: Session) -> frozenset[str]:
-        """The ids of the DAGs that the caller may read."""
-        return frozenset(_manager().get_authorized_dag_ids(user=self.user, method="GET", session=session))
-
-
-def connections_of(job: Job) -> Iterable[str]:
-    """The Airflow connections that a job uses."""
-    names = (getattr(part, "conn_id", None) for part in (job.target, job.sink))
-    return sorted({name for name in names if name})
-
-
-def _manager() -> Any:
-    from airflow.api_fastapi.app import get_auth_manager
-
-    return get_auth_manager()

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import StreamingResponse
 from sqlalchemy.orm import Session
 
-from airflow_jobs_plugin import settings
-from airflow_jobs_plugin.api.access import Caller
 from airflow_jobs_plugin.api.errors import documented
 from airflow_jobs_plugin.api.examples import FILE, LINE, ROWS
 from airflow_jobs_plugin.api.models import ItemOut, ItemsOut
@@ -22,6 +18,8 @@ from airflow_jobs_plugin.control import items, jobs, runs
 from airflow_jobs_plugin.control.items import ItemStatus
 from airflow_jobs_plugin.control.runs import RunView
 from airflow_jobs_plugin.control.transactions import reading, transact
+from airflow_jobs_plugin.service import results
+from airflow_jobs_plugin.service.callers import Caller
 
 router = APIRouter(tags=["runs"])
 Me = Annotated[Caller, Depends(Caller)]
@@ -43,7 +41,8 @@ def list_items(
     limit, offset = page_of(size, number)
 
     def read(session: Session) -> ItemsOut:
-        _must_read_results(me, session, job_id)
+        me.must_read_results(session, job_id)
+        jobs.get_job(session, job_id)
         wanted = items.Filter(status, search, sort, descending, limit or 0, offset)
         found, total = items.list_items(session, job_id, run_id, wanted)
         return ItemsOut(payloads=[ItemOut.of(view) for view in found], totalCount=total)
@@ -61,7 +60,8 @@ def get_item(
     """Look at one item of a run."""
 
     def read(session: Session) -> ItemOut:
-        _must_read_results(me, session, job_id)
+        me.must_read_results(session, job_id)
+        jobs.get_job(session, job_id)
         return ItemOut.of(items.get_item(session, job_id, run_id, index))
 
     return transact(read)
@@ -91,15 +91,12 @@ def stream_results(
     """Stream a run's results: as JSON Lines, each as a sink sends it, or as CSV."""
 
     def read(session: Session) -> RunView:
-        _must_read_results(me, session, job_id)
+        me.must_read_results(session, job_id)
+        jobs.get_job(session, job_id)
         return runs.get_run(session, job_id, run_id)
 
     run = transact(read)
-    lines = _csv(run) if format == "csv" else _jsonl(run)
-    kind = "text/csv; charset=utf-8" if format == "csv" else "application/x-ndjson"
-    # The run's id is Airflow's and may hold anything but a slash.
-    headers = {"Content-Disposition": f'attachment; filename="{job_id}.{format}"'}
-    return StreamingResponse(lines, media_type=kind, headers=headers)
+    return results.streamed(run, format)
 
 
 @router.get("/jobs/{jobId}/runs/{jobRunId}/outcomes/counts", include_in_schema=False)
@@ -131,54 +128,3 @@ def stream_outcomes(me: Me, job_id: JobId, run_id: RunId) -> StreamingResponse:
         yield "\n"
 
     return StreamingResponse(lines(), media_type="application/x-ndjson")
-
-
-def _must_read_results(me: Caller, session: Session, job_id: str) -> None:
-    me.must(session, "GET", job_id, "TASK_INSTANCE")
-    me.must(session, "GET", job_id, "XCOM")
-    jobs.get_job(session, job_id)
-
-
-def _bodies(run: RunView) -> Iterator[tuple[items.ItemView, dict[str, Any]]]:
-    with reading() as session:
-        yield from items.results(session, run, settings.text("workspace_id"), settings.text("project_name"))
-
-
-def _jsonl(run: RunView) -> Iterator[str]:
-    for view, body in _bodies(run):
-        # As a sink sends it, but for what is masked wherever a person looks.
-        shown = {**body, "apiInfo": {**body["apiInfo"], "parameters": view.parameters}}
-        yield json.dumps(shown, ensure_ascii=False) + "\n"
-
-
-COLUMNS = ("index", "api", "parameters", "status", "attempts", "statusCode", "result", "error", "message")
-
-
-def _csv(run: RunView) -> Iterator[str]:
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(COLUMNS)
-    for view, _ in _bodies(run):
-        outcome = view.outcome or {}
-        row = {
-            "index": view.index,
-            "api": _cell(view.api),
-            "parameters": json.dumps(view.parameters, ensure_ascii=False),
-            "status": outcome["status"],
-            "attempts": view.attempts,
-            "statusCode": outcome.get("statusCode"),
-            "result": json.dumps(outcome["result"], ensure_ascii=False) if "result" in outcome else None,
-            "error": outcome.get("error"),
-            "message": _cell(outcome.get("message")),
-        }
-        writer.writerow([row[name] for name in COLUMNS])
-        yield text.getvalue()
-        text.seek(0)
-        text.truncate()
-    if text.tell():
-        yield text.getvalue()
-
-
-def _cell(text: str | None) -> str | None:
-    """Text that others wrote, so that no spreadsheet takes it for a formula."""
-    return f"'{text}" if text and text[0] in "=+-@\t\r" else text

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import time
 from datetime import UTC, datetime
-from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Header, Query, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError, WithJsonSchema
 from sqlalchemy.orm import Session
 
-from airflow_jobs_plugin.api.access import Caller
 from airflow_jobs_plugin.api.document import definition_of
 from airflow_jobs_plugin.api.errors import InvalidRequest, documented
 from airflow_jobs_plugin.api.examples import CHANGES, DELETED, ETAG, EXAMPLES, LOCATION, PREVIEWS, TOTAL
@@ -38,20 +35,20 @@ from airflow_jobs_plugin.api.parameters import (
     sort_by,
     sort_of,
 )
-from airflow_jobs_plugin.control import audit, definitions, pausing
+from airflow_jobs_plugin.control import definitions
 from airflow_jobs_plugin.control import jobs as views
 from airflow_jobs_plugin.control.definitions import InvalidDefinition
 from airflow_jobs_plugin.control.jobs import JobView, Source, State
 from airflow_jobs_plugin.control.transactions import transact
 from airflow_jobs_plugin.factory import summary
+from airflow_jobs_plugin.service import operations
+from airflow_jobs_plugin.service.callers import Caller
 from airflow_jobs_plugin.spec import Schedule, explain
 from airflow_jobs_plugin.spec.base import integral
 from airflow_jobs_plugin.spec.faults import dotted
 from timetables.description import describe
 from timetables.recurrence import upcoming
 
-#: How long the answer to a creation waits for Airflow to know the job, seconds.
-PATIENCE = 5.0
 router = APIRouter(tags=["jobs"])
 Me = Annotated[Caller, Depends(Caller)]
 IfMatch = Annotated[
@@ -112,20 +109,10 @@ def create_job(
     response: Response,
 ) -> CreatedOut:
     """Create a job. It can be triggered when the answer says `ready`."""
-    job = definitions.check(definition)
-    # Before anything tells whether there is such a job.
-    transact(lambda session: me.must(session, "POST", job.id))
-    me.must_read_connections(job)
-
-    def write(session: Session) -> JobView:
-        view = definitions.create(session, definition)
-        audit.note(session, "job.create", job.id, me.name)
-        return view
-
-    view = _when_ready(transact(write))
+    view = operations.create_job(me, definition)
     response.headers["ETag"] = view.etag
-    response.headers["Location"] = f"jobs/{job.id}"
-    return CreatedOut(id=job.id, ready=view.registered)
+    response.headers["Location"] = f"jobs/{view.id}"
+    return CreatedOut(id=view.id, ready=view.registered)
 
 
 @router.post("/jobs/validate", response_model=ValidationOut, responses=documented(400, 415))
@@ -186,15 +173,7 @@ def update_job(
     """
     if definition.get("id", job_id) != job_id:
         raise InvalidRequest([("id", f"is not the id in the path, {job_id!r}; a job keeps its id")])
-
-    def write(session: Session) -> JobView:
-        me.must(session, "PUT", job_id)
-        view = definitions.update(session, job_id, definition, if_match)
-        me.must_read_connections(view.job)
-        audit.note(session, "job.update", job_id, me.name, revision=view.revision)
-        return view
-
-    view = _when_ready(transact(write))
+    view = operations.update_job(me, job_id, definition, if_match)
     response.headers["ETag"] = view.etag
     return UpdatedOut(id=job_id, ready=view.registered)
 
@@ -218,27 +197,21 @@ def delete_job(
     force: Annotated[bool, Query(description="Terminate active runs instead of refusing.")] = False,
 ) -> Response:
     """Delete a job together with the history of its runs. Refused while runs are active, unless forced."""
-
-    def write(session: Session) -> int:
-        me.must(session, "DELETE", job_id)
-        runs = definitions.delete_job(session, job_id, force=force, by=me.name, if_match=if_match)
-        audit.note(session, "job.delete", job_id, me.name, runs=runs, forced=force)
-        return runs
-
-    return Response(status_code=204, headers={"X-Deleted-Runs": str(transact(write))})
+    runs = operations.delete_job(me, job_id, force=force, if_match=if_match)
+    return Response(status_code=204, headers={"X-Deleted-Runs": str(runs)})
 
 
 @router.post("/jobs/{jobId}/pause", response_model=PausedOut, responses=documented(404, 415))
 def pause_job(me: Me, job_id: JobId) -> PausedOut:
     """Pause a job: no new run, item or retry starts; calls in flight finish and keep their results."""
-    _set_paused(me, job_id, True)
+    operations.set_paused(me, job_id, True)
     return PausedOut()
 
 
 @router.post("/jobs/{jobId}/resume", response_model=ResumedOut, responses=documented(404, 415))
 def resume_job(me: Me, job_id: JobId) -> ResumedOut:
     """Resume a job: its runs go on where they were, the schedule with the next run time to come."""
-    _set_paused(me, job_id, False)
+    operations.set_paused(me, job_id, False)
     return ResumedOut()
 
 
@@ -284,22 +257,3 @@ def preview_schedule(me: Me, preview: Annotated[PreviewIn, Body(openapi_examples
 
 def _times(schedule: Schedule, after: datetime, count: int) -> list[str]:
     return [instant(when) for when in itertools.islice(upcoming(schedule, after), count)]
-
-
-def _set_paused(me: Caller, job_id: str, paused: bool) -> None:
-    def write(session: Session) -> None:
-        me.must(session, "PUT", job_id)
-        views.get_job(session, job_id)
-        if pausing.set_paused(session, job_id, paused):
-            audit.note(session, "job.pause" if paused else "job.resume", job_id, me.name)
-
-    transact(write)
-
-
-def _when_ready(view: JobView) -> JobView:
-    """The job as Airflow knows it, or as it is after some seconds."""
-    end = time.monotonic() + PATIENCE
-    while not view.registered and time.monotonic() < end:
-        time.sleep(0.25)
-        view = transact(partial(views.get_job, job_id=view.id))
-    return view

@@ -126,7 +126,7 @@ async def _user(request: Request) -> BaseUser | None:
     from airflow.api_fastapi.core_api.security import bearer_scheme, get_user
     from fastapi import HTTPException
 
-    from airflow_jobs_plugin.api.access import beside_the_loop
+    from airflow_jobs_plugin.service.callers import beside_the_loop
 
     try:
         bearer = await bearer_scheme(request)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import time
-import uuid
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, Header, Query
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 from sqlalchemy.orm import Session
 
-from airflow_jobs_plugin.api.access import Caller
 from airflow_jobs_plugin.api.document import RUN_TOKEN, definition_of
 from airflow_jobs_plugin.api.errors import InvalidRequest, documented
 from airflow_jobs_plugin.api.examples import APPENDS, TERMINATIONS, TRIGGERS
@@ -38,12 +34,12 @@ from airflow_jobs_plugin.api.parameters import (
     sort_of,
 )
 from airflow_jobs_plugin.api.shapes import SnapshotOut
-from airflow_jobs_plugin.control import appending, audit, redelivery, runs, termination, triggering
 from airflow_jobs_plugin.control import jobs as jobs_control
-from airflow_jobs_plugin.control.appending import Appended
+from airflow_jobs_plugin.control import runs
 from airflow_jobs_plugin.control.runs import RunView, Status
 from airflow_jobs_plugin.control.transactions import transact
-from airflow_jobs_plugin.errors import ConflictError
+from airflow_jobs_plugin.service import operations
+from airflow_jobs_plugin.service.callers import Caller
 from airflow_jobs_plugin.spec import Job
 from airflow_jobs_plugin.spec.base import integral
 from airflow_jobs_plugin.spec.published import for_client, published
@@ -51,9 +47,6 @@ from airflow_jobs_plugin.spec.published import for_client, published
 router = APIRouter(tags=["runs"])
 Me = Annotated[Caller, Depends(Caller)]
 
-
-#: How long an append waits for a run that was triggered just now to have its list, seconds.
-PATIENCE = 5.0
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -85,17 +78,7 @@ def trigger_job(
 ) -> TriggeredOut:
     """Start a run now, whatever the schedule. Refused while the job is paused."""
     asked = body or TriggerIn()
-
-    def write(session: Session) -> tuple[str, bool]:
-        me.must(session, "POST", job_id, "RUN")
-        started = triggering.trigger(
-            session, job_id, by=me.name, payload=asked.payload, note=asked.note, key=idempotency_key
-        )
-        if started[1]:
-            audit.note(session, "job.trigger", job_id, me.name, started[0])
-        return started
-
-    run_id, new = transact(write)
+    run_id, new = operations.trigger(me, job_id, asked.payload, asked.note, idempotency_key)
     return TriggeredOut(jobRunId=run_id, message="Triggered" if new else "Triggered before with this Idempotency-Key")
 
 
@@ -167,17 +150,7 @@ def terminate_run(
     Of a run whose results are being delivered anew, that alone is ended: the run is what it was judged before, and can
     be delivered anew again.
     """
-    reason = body.reason if body else None
-
-    def write(session: Session) -> Literal["run", "redelivery"] | None:
-        me.must(session, "PUT", job_id, "RUN")
-        jobs_control.get_job(session, job_id)
-        done = termination.terminate(session, job_id, run_id, by=me.name, why=reason)
-        if done:
-            audit.note(session, "job.terminate", job_id, me.name, run_id, what=done, why=reason)
-        return done
-
-    done = transact(write)
+    done = operations.terminate(me, job_id, run_id, body.reason if body else None)
     messages = {
         "run": "Terminated",
         "redelivery": "The redelivery was ended; the run is what it was before",
@@ -196,13 +169,7 @@ def redeliver_run(me: Me, job_id: JobId, run_id: RunId) -> RedeliveredOut:
     what is still owed; what had been delivered goes out as a new message. The run closes again: it is PENDING until
     it is known what has become of it.
     """
-
-    def write(session: Session) -> None:
-        me.must(session, "PUT", job_id, "RUN")
-        redelivery.redeliver(session, job_id, run_id)
-        audit.note(session, "job.redeliver", job_id, me.name, run_id)
-
-    transact(write)
+    operations.redeliver(me, job_id, run_id)
     return RedeliveredOut()
 
 
@@ -238,41 +205,12 @@ def append_items(
     permit = me.permit
     if permit is not None and body.parent not in (None, permit.index):
         raise InvalidRequest([("parent", f"this run token is of item {permit.index}; leave the parent out")])
-    key = idempotency_key or uuid.uuid4().hex
-
-    def write(session: Session) -> Appended:
-        me.must_append(session, job_id, run_id)
-        done = appending.append(
-            session,
-            job_id,
-            run_id,
-            body.payload,
-            key=key,
-            origin="item" if permit is not None and permit.own else "rest",
-            parent=body.parent if permit is None else permit.index,
-        )
-        if done.new and permit is None:
-            audit.note(session, "job.append", job_id, me.name, run_id, items=len(done.indexes))
-        return done
-
-    done = _when_planned(lambda: transact(write))
+    done = operations.append(me, job_id, run_id, body.payload, parent=body.parent, key=idempotency_key)
     added = zip(done.indexes, done.ids, done.apis, strict=True)
     return AppendedOut(
         payloads=[NewItemOut(index=index, id=item, apiName=api) for index, item, api in added],
         message="Appended" if done.new else "Appended before with this Idempotency-Key",
     )
-
-
-def _when_planned(append: Callable[[], Appended]) -> Appended:
-    """Append, after some seconds if the run was triggered just now and has no list yet."""
-    end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return append()
-        except ConflictError as error:
-            if error.code != "run-not-planned" or time.monotonic() > end:
-                raise
-        time.sleep(0.25)
 
 
 def _shown(session: Session, found: list[RunView], client: bool) -> list[RunOut]:

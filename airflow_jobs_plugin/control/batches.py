@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from airflow_jobs_plugin.control.rows import Row, decoded, instances, select_xcom
+from airflow_jobs_plugin.control.rows import Attempt, Row, decoded, instances, select_xcom
 from airflow_jobs_plugin.run.batches import SIZES, Batch
 from airflow_jobs_plugin.run.items import PAYLOAD, PLAN
 from airflow_jobs_plugin.run.journal import PROGRESS, Ended, Standing, outcome_of, piece_key, replay, unpack
@@ -144,6 +144,32 @@ class BatchedRows:
                 yield from self._window(window)
                 window, size = [], 0
         yield from self._window(window)
+
+    def only(self, indexes: list[int]) -> None:
+        """See ``Rows``. They are read with the journals, which are of many."""
+
+    def states(self) -> dict[int, str | None]:
+        """See ``Rows``."""
+        return {index: row.state for index, row in self.known.items()}
+
+    def attempts(self, index: int) -> list[Attempt]:
+        """See ``Rows``. Of attempts that share a task instance the last one is kept, and how many there were."""
+        row = self.known.get(index)
+        if row is None or not row.attempts:
+            return []
+        over = row.state in ENDED
+        return (
+            [Attempt(row.attempts, row.start, row.end, row.state == "success" if over else None)] if row.start else []
+        )
+
+    def next_attempt(self, index: int) -> datetime | None:
+        """See ``Rows``: as the journal has it."""
+        tried = self._standings[self._number(index)].tried.get(index)
+        return None if tried is None else datetime.fromtimestamp(tried[1] / 1000, UTC)
+
+    def task_of(self, index: int) -> int:
+        """See ``Rows``."""
+        return self._number(index)
 
     def _ended(self, index: int) -> Ended | None:
         return self._standings[self._number(index)].ended.get(index)

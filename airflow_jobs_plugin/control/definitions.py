@@ -101,12 +101,7 @@ def update(session: Session, job_id: str, definition: dict[str, Any], if_match: 
     job of a file, ``ChangedError`` if ``if_match`` names another state of it.
     """
     keep, record = _writable(session, job_id, if_match)
-    _must_be_shallow(definition)
-    given = {**definition, "id": job_id}
-    merged, faults = kept(given, record.newest.definition, keep.secrets_of(job_id).get(record.revision, []))
-    if faults:
-        raise InvalidDefinition(faults)
-    check(merged)
+    merged, _ = _merged(keep, record, job_id, definition)
     record.newest.until = _now()
     used = _revisions_in_use(session, job_id)
     settled = datetime.now(UTC) - KEEP_REVISION
@@ -119,6 +114,25 @@ def update(session: Session, job_id: str, definition: dict[str, Any], if_match: 
     _put(keep, job_id, record, record.revision, merged)
     buckets.write(session, keep)
     return _registered(session, keep, job_id)
+
+
+def check_change(session: Session, job_id: str, definition: dict[str, Any]) -> Job:
+    """What ``update`` would make of a definition, masked values included; nothing is stored.
+
+    Raises what ``update`` does.
+    """
+    keep, record = _writable(session, job_id, None, lock=False)
+    return _merged(keep, record, job_id, definition)[1]
+
+
+def _merged(keep: buckets.Kept, record: Record, job_id: str, definition: dict[str, Any]) -> tuple[dict[str, Any], Job]:
+    """A definition that replaces the stored one, with its secrets in place of the masks, and the job that it is."""
+    _must_be_shallow(definition)
+    given = {**definition, "id": job_id}
+    merged, faults = kept(given, record.newest.definition, keep.secrets_of(job_id).get(record.revision, []))
+    if faults:
+        raise InvalidDefinition(faults)
+    return merged, check(merged)
 
 
 def delete_job(session: Session, job_id: str, *, force: bool, by: str, if_match: str | None = None) -> int:
@@ -154,8 +168,8 @@ def delete_job(session: Session, job_id: str, *, force: bool, by: str, if_match:
     return runs
 
 
-def _writable(session: Session, job_id: str, if_match: str | None) -> tuple[buckets.Kept, Record]:
-    keep = buckets.read(session, job_id, lock=True)
+def _writable(session: Session, job_id: str, if_match: str | None, *, lock: bool = True) -> tuple[buckets.Kept, Record]:
+    keep = buckets.read(session, job_id, lock=lock)
     record = keep.bucket.jobs.get(job_id)
     view = get_job(session, job_id)
     if record is None or view.source == "CODE":
@@ -213,4 +227,4 @@ def _now() -> str:
     return datetime.now(UTC).isoformat()
 
 
-__all__ = ["InvalidDefinition", "check", "create", "delete_job", "update"]
+__all__ = ["InvalidDefinition", "check", "check_change", "create", "delete_job", "update"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy.orm import Session
 
 from airflow_jobs_plugin.control.batches import BatchedRows
-from airflow_jobs_plugin.control.rows import Row, Rows, SingleRows, listed
+from airflow_jobs_plugin.control.rows import Attempt, Row, Rows, SingleRows, listed, no_collections
 from airflow_jobs_plugin.control.runs import ITEM_STATES, KINDS, RunView, get_run
 from airflow_jobs_plugin.errors import NotFoundError
 from airflow_jobs_plugin.run.batches import is_batch
@@ -22,6 +22,8 @@ from airflow_jobs_plugin.spec import masked
 
 ItemStatus = Literal["PENDING", "RUNNING", "RETRYING", "SUCCEEDED", "FAILED", "CANCELED"]
 ITEM_STATUSES: tuple[ItemStatus, ...] = ("PENDING", "RUNNING", "RETRYING", "SUCCEEDED", "FAILED", "CANCELED")
+#: How many waits are told of an item that may be attempted a thousand times.
+MOST_WAITS = 20
 SORTS = ("index", "api", "status", "attempts", "startTime", "endTime", "duration")
 
 
@@ -53,6 +55,22 @@ class ItemView:
 
 
 @dataclass(frozen=True)
+class ItemAttempts:
+    """An item's attempts and the waits between them."""
+
+    made: list[Attempt]
+    """Those that Airflow still knows, in their order."""
+    waits: list[timedelta]
+    """What its policy says of the wait after each failed attempt, the first ``MOST_WAITS`` of them."""
+    next_at: datetime | None
+    """When the next one is due, of an item that waits for it, where that is known."""
+    task_index: int
+    """Map index of the task instance whose log tells of the item."""
+    timeout: float | None
+    """Seconds that one attempt may take."""
+
+
+@dataclass(frozen=True)
 class Filter:
     """Which items a list shows, in what order, and which page of them."""
 
@@ -62,34 +80,73 @@ class Filter:
     descending: bool = False
     limit: int = 100
     offset: int = 0
+    results: bool = True
+    """Whether items that succeeded come with their results, which may be large."""
 
 
 def list_items(session: Session, job_id: str, run_id: str, wanted: Filter) -> tuple[list[ItemView], int]:
     """A page of a run's items with their outcomes, and how many match. Raises ``NotFoundError``."""
-    found_rows = _rows(session, job_id, run_id)
-    items, rows = found_rows.items, found_rows.known
-    # Of ten thousand items a page shows a hundred: the others are looked at only as far as the filter asks.
-    found = [n for n, item in enumerate(items) if _fits(item, rows.get(n), wanted)]
+    with no_collections():
+        found_rows = _rows(session, job_id, run_id)
+        page, total = _page(found_rows, wanted)
+        rows = found_rows.known
+    read = page if wanted.results else [n for n in page if _status(rows.get(n)) != "SUCCEEDED"]
+    outcomes = dict(found_rows.outcomes(read))
+    views = [_view(job_id, run_id, n, found_rows.items[n], rows) for n in page]
+    return [_with(view, outcomes.get(view.index)) for view in views], total
+
+
+def _page(rows: Rows, wanted: Filter) -> tuple[list[int], int]:
+    """The indexes of the items that a page shows, and how many match. Of ten thousand it shows a hundred: the others
+    are looked at only as far as the filter and the order ask."""
+    items = rows.items
+    found = [n for n, item in enumerate(items) if _says(item, wanted.search)]
+    if wanted.status is not None:
+        states = rows.states()
+        found = [n for n in found if _status_of(states.get(n)) == wanted.status]
+    by_row = wanted.sort not in ("index", "api")
     if wanted.sort != "index" or wanted.descending:
-        keys = {n: _KEYS[wanted.sort](n, items[n], rows.get(n)) for n in found}
+        known = rows.known if by_row else {}
+        keys = {n: _KEYS[wanted.sort](n, items[n], known.get(n)) for n in found}
         # Items without a value come last, either way round.
         empty = [n for n in found if keys[n] is None]
         found = sorted((n for n in found if keys[n] is not None), key=keys.__getitem__, reverse=wanted.descending)
         found += empty
     page = found[wanted.offset : wanted.offset + wanted.limit]
-    outcomes = dict(found_rows.outcomes(page))
-    views = [_view(job_id, run_id, n, items[n], rows) for n in page]
-    return [_with(view, outcomes.get(view.index)) for view in views], len(found)
+    if not by_row:
+        rows.only(page)
+    return page, len(found)
 
 
 def get_item(session: Session, job_id: str, run_id: str, index: int) -> ItemView:
     """One item with its outcome. Raises ``NotFoundError``."""
-    found = _rows(session, job_id, run_id)
-    items = found.items
-    if not 0 <= index < len(items):
-        raise NotFoundError("item-not-found", f"the run {run_id!r} has no item {index}; it has {len(items)}")
-    view = _view(job_id, run_id, index, items[index], found.known)
+    found = _one(session, job_id, run_id, index)
+    view = _view(job_id, run_id, index, found.items[index], found.known)
     return _with(view, dict(found.outcomes([index])).get(index))
+
+
+def examine(session: Session, job_id: str, run_id: str, index: int) -> tuple[ItemView, ItemAttempts]:
+    """One item with its outcome, and what is known of its attempts. Raises ``NotFoundError``."""
+    found = _one(session, job_id, run_id, index)
+    item = found.items[index]
+    view = _with(_view(job_id, run_id, index, item, found.known), dict(found.outcomes([index])).get(index))
+    policy = policy_of(item)
+    return view, ItemAttempts(
+        made=found.attempts(index),
+        waits=[policy.wait_after(n) for n in range(min(policy.maximum_attempts - 1, MOST_WAITS))],
+        next_at=found.next_attempt(index) if view.status == "RETRYING" else None,
+        task_index=found.task_of(index),
+        timeout=item.get("requestTimeout"),
+    )
+
+
+def _one(session: Session, job_id: str, run_id: str, index: int) -> Rows:
+    with no_collections():
+        found = _rows(session, job_id, run_id)
+    if not 0 <= index < len(found.items):
+        raise NotFoundError("item-not-found", f"the run {run_id!r} has no item {index}; it has {len(found.items)}")
+    found.only([index])
+    return found
 
 
 def outcomes(session: Session, job_id: str, run_id: str) -> Iterator[Brought]:
@@ -125,8 +182,11 @@ def results(
 
 
 def _status(row: Row | None) -> ItemStatus:
-    kind = ITEM_STATES.get(row.state or "", "pending") if row is not None else "pending"
-    return ITEM_STATUSES[KINDS.index(kind)]
+    return _status_of(row.state if row is not None else None)
+
+
+def _status_of(state: str | None) -> ItemStatus:
+    return ITEM_STATUSES[KINDS.index(ITEM_STATES.get(state or "", "pending"))]
 
 
 def _attempts(row: Row | None) -> int:
@@ -144,12 +204,10 @@ _KEYS: dict[str, Callable[[int, dict[str, Any], Row | None], Any]] = {
 }
 
 
-def _fits(item: dict[str, Any], row: Row | None, wanted: Filter) -> bool:
-    if wanted.status is not None and _status(row) != wanted.status:
-        return False
-    if not wanted.search:
+def _says(item: dict[str, Any], search: str | None) -> bool:
+    if not search:
         return True
-    text = wanted.search.casefold()
+    text = search.casefold()
     if text in item["api"].casefold():
         return True
     # As they are shown, so that nobody finds out a masked value by searching for it.

@@ -55,6 +55,13 @@ def team_of(dag_id: str, session: Session) -> str | None:
     return DagModel.get_team_name(dag_id, session=session)
 
 
+def teams_of(dag_ids: list[str], session: Session) -> dict[str, str | None]:
+    """``team_of`` for many DAGs; those that no team owns may be left out."""
+    from airflow.models.dag import DagModel
+
+    return DagModel.get_dag_id_to_team_name_mapping(dag_ids, session=session) if dag_ids else {}
+
+
 def producer_of(asset_id: int, session: Session) -> str | None:
     """Return the DAG that Airflow would run to materialize an asset; None if there is none, or more than one."""
     from airflow.models.asset import TaskOutletAssetReference

@@ -81,11 +81,25 @@ def get_run(session: Session, job_id: str, run_id: str) -> RunView:
     """One run. Raises ``NotFoundError``."""
     from airflow.models.dagrun import DagRun
 
-    found = session.execute(_runs(job_id, select(DagRun.id).where(DagRun.dag_id == job_id, DagRun.run_id == run_id)))
+    found = session.execute(_runs([job_id], select(DagRun.id).where(DagRun.dag_id == job_id, DagRun.run_id == run_id)))
     row = found.first()
     if row is None:
         raise NotFoundError("run-not-found", f"the job {job_id!r} has no run {run_id!r}")
     return _views(session, [row])[0]
+
+
+def latest_runs(session: Session, job_ids: Sequence[str]) -> dict[str, RunView]:
+    """The newest run of each of some jobs, by job; jobs without a run are left out."""
+    from airflow.models.dagrun import DagRun
+
+    if not job_ids:
+        return {}
+    # Of equal times the one that was made last.
+    order = (DagRun.run_after.desc(), DagRun.id.desc())
+    place = func.row_number().over(partition_by=DagRun.dag_id, order_by=order).label("place")
+    placed = select(DagRun.id, place).where(DagRun.dag_id.in_(job_ids)).subquery("placed")
+    rows = session.execute(_runs(job_ids, select(placed.c.id).where(placed.c.place == 1))).all()
+    return {view.job_id: view for view in _views(session, rows)}
 
 
 def run_after(session: Session, job_id: str, run_id: str) -> int | None:
@@ -119,7 +133,7 @@ def list_runs(
         wanted = wanted.where(_has_status(status))
     page = wanted.order_by(*order).limit(limit).offset(offset)
     total = select(func.count()).select_from(wanted.subquery("wanted"))
-    rows = session.execute(_runs(job_id, page, total).order_by(*order)).all()
+    rows = session.execute(_runs([job_id], page, total).order_by(*order)).all()
     if rows:
         return _views(session, rows), rows[0].total_runs
     return [], (session.scalar(total) or 0) if offset else 0
@@ -167,7 +181,7 @@ def _mark_of(store: Any, run: Any, key: str) -> tuple[Any, ...]:
     return store.dag_run_id == run.id, store.task_id == OWNER, store.map_index == -1, store.key == key
 
 
-def _runs(job_id: str, page: Select[Any], total: Select[Any] | None = None) -> Any:
+def _runs(job_ids: Sequence[str], page: Select[Any], total: Select[Any] | None = None) -> Any:
     from airflow.models.dag import DagModel
     from airflow.models.dagrun import DagRun, DagRunNote
     from airflow.models.task_state_store import TaskStateStoreModel as Store
@@ -189,7 +203,8 @@ def _runs(job_id: str, page: Select[Any], total: Select[Any] | None = None) -> A
 
     counted = (
         select(
-            TaskInstance.run_id,
+            TaskInstance.dag_id.label("of_job"),
+            TaskInstance.run_id.label("of_run"),
             func.sum(case((item, 1), else_=0)).label("expanded"),
             func.sum(case((TaskInstance.state.in_(RUNNING), 1), else_=0)).label("active"),
             # Before the list is expanded there is one instance, for all.
@@ -197,8 +212,8 @@ def _runs(job_id: str, page: Select[Any], total: Select[Any] | None = None) -> A
             *(count(kind) for kind in KINDS),
         )
         .join(DagRun, (DagRun.dag_id == TaskInstance.dag_id) & (DagRun.run_id == TaskInstance.run_id))
-        .where(TaskInstance.dag_id == job_id, TaskInstance.task_id == PAYLOAD, DagRun.id.in_(select(ids.c.id)))
-        .group_by(TaskInstance.run_id)
+        .where(TaskInstance.dag_id.in_(job_ids), TaskInstance.task_id == PAYLOAD, DagRun.id.in_(select(ids.c.id)))
+        .group_by(TaskInstance.dag_id, TaskInstance.run_id)
         .subquery("counted")
     )
     counted_runs: Any = literal(1) if total is None else total.scalar_subquery()
@@ -226,11 +241,11 @@ def _runs(job_id: str, page: Select[Any], total: Select[Any] | None = None) -> A
             XComModel.value.label("report"),
             TaskMap.length.label("planned"),
             counted_runs.label("total_runs"),
-            *(column for column in counted.c if column.key != "run_id"),
+            *(column for column in counted.c if column.key not in ("of_job", "of_run")),
         )
         .join(ids, ids.c.id == DagRun.id)
         .join(DagModel, DagModel.dag_id == DagRun.dag_id)
-        .outerjoin(counted, counted.c.run_id == DagRun.run_id)
+        .outerjoin(counted, (counted.c.of_job == DagRun.dag_id) & (counted.c.of_run == DagRun.run_id))
         .outerjoin(DagRunNote, DagRunNote.dag_run_id == DagRun.id)
         .outerjoin(Store, and_(*_mark_of(Store, DagRun, TERMINATED)))
         .outerjoin(judged, and_(*_mark_of(judged, DagRun, JUDGED)))

@@ -8,7 +8,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -102,7 +104,10 @@ class Api(LocalServer):
             if api == "big":
                 return Reply(200, noise(**parameters))
             if api == "fail" or (api == "flaky" and count <= parameters["failures"]):
-                body = {"message": f"no luck, call {count}", "extendedPayloads": grown(parameters)}
+                body = {
+                    "message": parameters.get("says", f"no luck, call {count}"),
+                    "extendedPayloads": grown(parameters),
+                }
                 return Reply(parameters.get("status", 503), body)
             more = {"extendedPayloads": grown(parameters)} if api in ("grow", "flaky") else {}
             return Reply(200, {"echo": parameters, "call": count, **more})
@@ -181,7 +186,13 @@ def receiver() -> Iterator[WebhookReceiver]:
 
 @pytest.fixture(scope="session")
 def airflow(api: Api, gate: Gate, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowStack]:
-    home = tmp_path_factory.mktemp("airflow", numbered=True)
+    with started(api, gate, tmp_path_factory.mktemp("airflow", numbered=True)) as stack:
+        yield stack
+
+
+@contextmanager
+def started(api: Api, gate: Gate, home: Path) -> Iterator[AirflowStack]:
+    """The Airflow of these tests; for the screenshots, too."""
     dags = home / "dags"
     (dags / "jobs").mkdir(parents=True)
     (dags / "jobs.py").write_text(FACTORY)
