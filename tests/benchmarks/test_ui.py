@@ -7,7 +7,7 @@ from .scripts import figures
 
 @pytest.mark.e2e
 def test_ui() -> None:
-    found = figures("ui.py", "--jobs", "10", "--items", "2000", "--rounds", "5")
+    found = figures("ui.py", "--jobs", "10", "--items", "300", "--rounds", "5")
     for run in ("large", "batched"):
         assert found[f"its page, {run}"]["median_ms"] < 600
         assert found[f"its last page of items, {run}"]["median_ms"] < 600
