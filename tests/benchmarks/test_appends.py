@@ -10,5 +10,5 @@ def test_appends_that_race_lose_and_double_nothing(items_per_task: int) -> None:
     size = ("--rounds", "2", "--appenders", "12", "--calls", "6", "--items-per-task", str(items_per_task))
     found = lines_of("-m", "tests.torture.appends", *size)[-1]
     assert found["faults"] == 0
-    assert found["acknowledged"] > 30
+    assert found["acknowledged"] > 10
     assert found["refused"] > 0, "some appends came too late, as they should"

@@ -356,7 +356,7 @@ def test_a_component_that_dies_while_callers_append_costs_nothing(
             key = f"{number}-{call}"
             while key not in acknowledged:
                 try:
-                    item = {"apiName": "echo", "parameters": {"key": key}, "retry": {"maximumAttempts": 2}}
+                    item = {"apiName": "echo", "parameters": {"key": key}}
                     answer = append(rest, job_id, run_id, item, key=key)
                 except httpx.TransportError:
                     time.sleep(0.2)

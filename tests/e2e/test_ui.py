@@ -32,6 +32,13 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def stage(chromium: Any, airflow: AirflowStack, rest: httpx.Client, receiver: WebhookReceiver) -> Furnished:
+    # What other tests have left in this Airflow would be on the pages, too.
+    for job in rest.get("/jobs").json():
+        if job["source"] == "API":
+            rest.delete(f"/jobs/{job['id']}", params={"force": True}).raise_for_status()
+    for file in (airflow.dags_folder / "jobs").iterdir():
+        file.unlink()
+    airflow.client.wait_until("an empty list of jobs", lambda: not rest.get("/jobs").json(), 120)
     return furnish(airflow, rest, receiver.url)
 
 
