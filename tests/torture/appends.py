@@ -38,10 +38,8 @@ class Round:
         self.run_id = f"manual__{number}"
         self.appenders, self.calls = appenders, calls
         self.random = random.Random(number)
-        # Rounds differ in how they race. In some, appenders wait for the run to be nearly over, some of the time. In
-        # most, all of them wait until nothing is left to do: whether one of them or the run comes first is open.
-        self.herd = self.random.random() < 0.75
-        self.patience = 1 if self.herd else self.random.choice((0, 0.3, 0.8, 1))
+        # How often appenders wait for the run to be nearly over: rounds differ in how they race.
+        self.patience = self.random.choice((0, 0.3, 0.8, 1))
         self.listed = len(JOB["payload"])
         self.acknowledged: dict[str, list[int]] = {}
         self.refused: Counter[str] = Counter()
@@ -206,11 +204,10 @@ class Round:
 
     def _await_closing(self, chance: random.Random) -> None:
         """Wait until nothing is left to do, or nearly so: the next append then races with closing."""
-        end = time.monotonic() + (60 if self.herd else 1)
+        end = time.monotonic() + 1
         while len(self.ended) < self.listed and not self.closed.is_set() and time.monotonic() < end:
             time.sleep(0.002)
-        # Of a herd the first one comes after about as long as the scheduler takes to look.
-        time.sleep(chance.uniform(0, 0.02 * self.appenders if self.herd else 0.04))
+        time.sleep(chance.uniform(0, 0.04))
 
     def _append(self, chance: random.Random, key: str, payload: list[Any], again: int) -> bool:
         from sqlalchemy import text
@@ -301,7 +298,7 @@ class Round:
         for thread in appenders + airflow:
             thread.start()
         for thread in appenders + airflow:
-            thread.join(120)
+            thread.join(300)
             if thread.is_alive():
                 self.faults.append("hangs")
                 self.closed.set()
