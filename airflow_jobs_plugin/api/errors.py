@@ -15,7 +15,8 @@ from starlette.routing import Match
 
 from airflow_jobs_plugin.api.shapes import Answer
 from airflow_jobs_plugin.control.definitions import InvalidDefinition
-from airflow_jobs_plugin.errors import ChangedError, ConflictError, DefinitionError, NotFoundError, RequestError
+from airflow_jobs_plugin.errors import DefinitionError, RequestError
+from airflow_jobs_plugin.service.statuses import status_of
 from airflow_jobs_plugin.spec.faults import dotted
 
 log = logging.getLogger(__name__)
@@ -145,8 +146,7 @@ def _definition(request: Request, error: Any) -> JSONResponse:
 
 
 def _request(request: Request, error: Any) -> JSONResponse:
-    status = {NotFoundError: 404, ConflictError: 409, ChangedError: 412}.get(type(error), 400)
-    return answer(status, str(error), code=error.code)
+    return answer(status_of(error), str(error), code=error.code)
 
 
 def _unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -14,9 +14,8 @@ from airflow_jobs_plugin.api.errors import documented
 from airflow_jobs_plugin.api.examples import FILE, LINE, ROWS
 from airflow_jobs_plugin.api.models import ItemOut, ItemsOut
 from airflow_jobs_plugin.api.parameters import JobId, PageNumber, RunId, Search, page_of, page_size, sort_by, sort_of
-from airflow_jobs_plugin.control import items, jobs, runs
+from airflow_jobs_plugin.control import items, runs
 from airflow_jobs_plugin.control.items import ItemStatus
-from airflow_jobs_plugin.control.runs import RunView
 from airflow_jobs_plugin.control.transactions import reading, transact
 from airflow_jobs_plugin.service import results
 from airflow_jobs_plugin.service.callers import Caller
@@ -42,7 +41,6 @@ def list_items(
 
     def read(session: Session) -> ItemsOut:
         me.must_read_results(session, job_id)
-        jobs.get_job(session, job_id)
         wanted = items.Filter(status, search, sort, descending, limit or 0, offset)
         found, total = items.list_items(session, job_id, run_id, wanted)
         return ItemsOut(payloads=[ItemOut.of(view) for view in found], totalCount=total)
@@ -61,7 +59,6 @@ def get_item(
 
     def read(session: Session) -> ItemOut:
         me.must_read_results(session, job_id)
-        jobs.get_job(session, job_id)
         return ItemOut.of(items.get_item(session, job_id, run_id, index))
 
     return transact(read)
@@ -89,14 +86,7 @@ def stream_results(
     format: Annotated[Literal["jsonl", "csv"], Query(description="JSON Lines, or comma-separated values.")] = "jsonl",
 ) -> StreamingResponse:
     """Stream a run's results: as JSON Lines, each as a sink sends it, or as CSV."""
-
-    def read(session: Session) -> RunView:
-        me.must_read_results(session, job_id)
-        jobs.get_job(session, job_id)
-        return runs.get_run(session, job_id, run_id)
-
-    run = transact(read)
-    return results.streamed(run, format)
+    return results.streamed(me, job_id, run_id, format)
 
 
 @router.get("/jobs/{jobId}/runs/{jobRunId}/outcomes/counts", include_in_schema=False)
@@ -127,4 +117,4 @@ def stream_outcomes(me: Me, job_id: JobId, run_id: RunId) -> StreamingResponse:
                 yield json.dumps(brought) + "\n"
         yield "\n"
 
-    return StreamingResponse(lines(), media_type="application/x-ndjson")
+    return StreamingResponse(results.in_pieces(lines()), media_type="application/x-ndjson")

@@ -155,12 +155,9 @@ class BatchedRows:
     def attempts(self, index: int) -> list[Attempt]:
         """See ``Rows``. Of attempts that share a task instance the last one is kept, and how many there were."""
         row = self.known.get(index)
-        if row is None or not row.attempts:
+        if row is None or row.start is None:
             return []
-        over = row.state in ENDED
-        return (
-            [Attempt(row.attempts, row.start, row.end, row.state == "success" if over else None)] if row.start else []
-        )
+        return [Attempt(row.attempts, row.start, row.end, row.state == "success" if row.state in ENDED else None)]
 
     def next_attempt(self, index: int) -> datetime | None:
         """See ``Rows``: as the journal has it."""

@@ -11,7 +11,8 @@ from fastapi import HTTPException, Request
 from sqlalchemy.orm import Session
 
 from airflow_jobs_plugin import settings
-from airflow_jobs_plugin.control import pausing, runs
+from airflow_jobs_plugin.control import jobs, pausing, runs
+from airflow_jobs_plugin.control.jobs import JobView
 from airflow_jobs_plugin.run.tokens import Permit
 from airflow_jobs_plugin.spec import Job
 
@@ -172,10 +173,12 @@ class Caller:
         ):
             raise HTTPException(403, "this run token is for another run")
 
-    def must_read_results(self, session: Session, job_id: str) -> None:
-        """Raise 403 unless the caller may read the items of that job's runs, and what became of them."""
+    def must_read_results(self, session: Session, job_id: str) -> JobView:
+        """The job. Raises 403 unless the caller may read the items of its runs, and what became of them, and
+        ``NotFoundError``."""
         self.must(session, "GET", job_id, "TASK_INSTANCE")
         self.must(session, "GET", job_id, "XCOM")
+        return jobs.get_job(session, job_id)
 
     def must_read_connections(self, job: Job) -> None:
         """Raise 403 unless the caller may read every connection that the job names."""

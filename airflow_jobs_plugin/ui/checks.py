@@ -15,7 +15,6 @@ from airflow_jobs_plugin.control.definitions import InvalidDefinition
 from airflow_jobs_plugin.control.transactions import transact
 from airflow_jobs_plugin.errors import RequestError
 from airflow_jobs_plugin.factory import summary
-from airflow_jobs_plugin.service.callers import Caller
 from airflow_jobs_plugin.spec import Fault, Job, Schedule, format_duration
 from airflow_jobs_plugin.spec.faults import dotted
 from airflow_jobs_plugin.ui import texts
@@ -44,7 +43,7 @@ class Check:
     times: list[datetime] = field(default_factory=list)
 
 
-def check(me: Caller, draft: Draft) -> Check:
+def check(draft: Draft) -> Check:
     """Check what is written so far. Nothing is stored."""
     found = Check()
     try:

@@ -14,11 +14,11 @@ from airflow_jobs_plugin.control.jobs import JobView
 from airflow_jobs_plugin.control.transactions import transact
 from airflow_jobs_plugin.errors import RequestError
 from airflow_jobs_plugin.service import operations
+from airflow_jobs_plugin.service.statuses import status_of
 from airflow_jobs_plugin.spec.schedule import WEEKDAYS
 from airflow_jobs_plugin.ui import checks, fields, texts
 from airflow_jobs_plugin.ui.checks import Check
 from airflow_jobs_plugin.ui.drafts import Draft
-from airflow_jobs_plugin.ui.errors import status_of
 from airflow_jobs_plugin.ui.pages import At, JobId, Me, Sent, render, see_other
 
 router = APIRouter()
@@ -41,7 +41,7 @@ def create_job(request: Request, me: Me, at: At, form: Sent) -> Response:
 @router.post("/new/check")
 def check_new(request: Request, me: Me, form: Sent) -> Response:
     """What is wrong with a new job as it is written so far, and when it would run."""
-    return _checked(request, me, Draft.of(form, None))
+    return _checked(request, Draft.of(form, None))
 
 
 @router.get("/job/{job_id}/edit")
@@ -51,7 +51,7 @@ def ask_change(request: Request, me: Me, job_id: JobId) -> Response:
     if view.source == "CODE":
         return render(request, "readonly.html", 409, job=view, definition=texts.yaml_of(view.definition))
     draft = Draft.stored(view, request.query_params.get("mode") == "editor")
-    return _page(request, draft, checks.check(me, draft))
+    return _page(request, draft, checks.check(draft))
 
 
 @router.post("/job/{job_id}/edit")
@@ -66,7 +66,7 @@ def change_job(request: Request, me: Me, at: At, job_id: JobId, form: Sent) -> R
 def check_change(request: Request, me: Me, job_id: JobId, form: Sent) -> Response:
     """What is wrong with a change as it is written so far, and when the job would run."""
     _writable(me, job_id)
-    return _checked(request, me, Draft.of(form, job_id))
+    return _checked(request, Draft.of(form, job_id))
 
 
 def _writable(me: Me, job_id: str) -> JobView:
@@ -91,7 +91,7 @@ def _sent(request: Request, me: Me, at: At, draft: Draft, do: str) -> Response:
 
 
 def _saved(request: Request, me: Me, at: At, draft: Draft) -> Response:
-    check = checks.check(me, draft)
+    check = checks.check(draft)
     if not check.valid or check.definition is None:
         return _page(request, draft, check, 422)
     try:
@@ -108,8 +108,8 @@ def _saved(request: Request, me: Me, at: At, draft: Draft) -> Response:
     return see_other(at.job(view.id, done="created" if draft.job_id is None else "saved"))
 
 
-def _checked(request: Request, me: Me, draft: Draft) -> Response:
-    check = checks.check(me, draft)
+def _checked(request: Request, draft: Draft) -> Response:
+    check = checks.check(draft)
     rows = [f"item-{n}-{part}" for n in range(len(draft.values.items)) for part in ("api", "parameters")]
     return render(request, "_check.html", check=check, draft=draft, names=[*fields.NAMES, *rows], beside=True)
 

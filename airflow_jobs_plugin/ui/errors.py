@@ -11,7 +11,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from airflow_jobs_plugin.errors import ChangedError, ConflictError, DefinitionError, NotFoundError, RequestError
+from airflow_jobs_plugin.errors import DefinitionError, RequestError
+from airflow_jobs_plugin.service.statuses import status_of
 from airflow_jobs_plugin.ui.pages import HEADERS, render
 
 log = logging.getLogger(__name__)
@@ -63,11 +64,6 @@ def _invalid(request: Request, error: Any) -> Response:
 
 def _definition(request: Request, error: Any) -> Response:
     return page(request, 422, str(error))
-
-
-def status_of(error: RequestError) -> int:
-    """The status that says what kind of error it is."""
-    return {NotFoundError: 404, ConflictError: 409, ChangedError: 412}.get(type(error), 400)
 
 
 def _request(request: Request, error: Any) -> Response:

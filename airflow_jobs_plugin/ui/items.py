@@ -11,12 +11,13 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
-from airflow_jobs_plugin.control import items, jobs, runs
+from airflow_jobs_plugin.control import items, runs
 from airflow_jobs_plugin.control.items import ITEM_STATUSES, ItemView
 from airflow_jobs_plugin.control.transactions import transact
 from airflow_jobs_plugin.run.items import PAYLOAD
 from airflow_jobs_plugin.ui import rights
 from airflow_jobs_plugin.ui.pages import At, JobId, Me, RunId, number, render, search_of
+from airflow_jobs_plugin.ui.queries import Query
 
 #: Items on a page.
 PAGE = 50
@@ -25,13 +26,11 @@ Index = Annotated[int, Path(ge=0, le=10_000_000)]
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which items are asked for, as the address says it."""
+class Wanted(Query):
+    """Which items are asked for."""
 
-    q: str | None
+    by_default = "index"
     status: Any
-    sort: str
-    page: int
 
     @classmethod
     def of(cls, request: Request) -> Wanted:
@@ -40,20 +39,10 @@ class Wanted:
         status, sort = query.get("status"), query.get("sort", "index")
         return cls(
             search_of(request),
-            status if status in ITEM_STATUSES else None,
             sort if sort.removeprefix("-") in items.SORTS else "index",
             number(query.get("page"), 1),
+            status if status in ITEM_STATUSES else None,
         )
-
-    def query(self, **changed: Any) -> dict[str, Any]:
-        """As parameters of an address, some of them changed."""
-        found = {**self.__dict__, **changed}
-        defaults = {"sort": "index", "page": 1}
-        return {name: value for name, value in found.items() if value != defaults.get(name)}
-
-    def sorted_by(self, column: str) -> dict[str, Any]:
-        """The parameters after a click on a column's head: its order, or the other way round."""
-        return self.query(sort=f"-{column}" if self.sort == column else column, page=1)
 
 
 @dataclass(frozen=True)
@@ -78,8 +67,7 @@ def table(session: Session, job_id: str, run_id: str, wanted: Wanted) -> Table:
     chosen = items.Filter(
         wanted.status,
         wanted.q,
-        wanted.sort.removeprefix("-"),
-        wanted.sort.startswith("-"),
+        *wanted.order,
         PAGE,
         PAGE * (wanted.page - 1),
         results=False,
@@ -95,7 +83,6 @@ def list_items(request: Request, me: Me, at: At, job_id: JobId, run_id: RunId) -
 
     def read(session: Session) -> dict[str, Any]:
         me.must_read_results(session, job_id)
-        jobs.get_job(session, job_id)
         run = runs.get_run(session, job_id, run_id)
         return {"run": run, "table": table(session, job_id, run_id, wanted)}
 
@@ -111,8 +98,7 @@ def show_item(request: Request, me: Me, job_id: JobId, run_id: RunId, index: Ind
     """One item: what it was called with, its attempts, what became of it."""
 
     def read(session: Session) -> dict[str, Any]:
-        me.must_read_results(session, job_id)
-        job = jobs.get_job(session, job_id)
+        job = me.must_read_results(session, job_id)
         run = runs.get_run(session, job_id, run_id)
         view, tried = items.examine(session, job_id, run_id, index)
         return {"job": job, "run": run, "item": view, "tried": tried, "can": rights.of_job(me, session, job_id)}
@@ -126,7 +112,6 @@ def download_result(me: Me, job_id: JobId, run_id: RunId, index: Index) -> Respo
 
     def read(session: Session) -> ItemView:
         me.must_read_results(session, job_id)
-        jobs.get_job(session, job_id)
         return items.get_item(session, job_id, run_id, index)
 
     outcome = transact(read).outcome or {}

@@ -16,9 +16,9 @@ from airflow_jobs_plugin.control.jobs import JobView
 from airflow_jobs_plugin.control.transactions import transact
 from airflow_jobs_plugin.errors import ConflictError, DefinitionError
 from airflow_jobs_plugin.service import operations
+from airflow_jobs_plugin.service.statuses import status_of
 from airflow_jobs_plugin.spec import Schedule, format_duration
 from airflow_jobs_plugin.ui import charts, rights, texts
-from airflow_jobs_plugin.ui.errors import status_of
 from airflow_jobs_plugin.ui.pages import At, Form, JobId, Me, Sent, number, render, see_other
 from timetables.recurrence import upcoming
 

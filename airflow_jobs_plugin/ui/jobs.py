@@ -17,20 +17,19 @@ from airflow_jobs_plugin.service import operations
 from airflow_jobs_plugin.service.callers import Caller
 from airflow_jobs_plugin.ui import rights
 from airflow_jobs_plugin.ui.pages import At, JobId, Me, Sent, number, render, search_of, see_other
+from airflow_jobs_plugin.ui.queries import Query
 
 PAGE = 25
 router = APIRouter()
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What of the list is asked for, as its address says it. What makes no sense there is left out."""
+class Wanted(Query):
+    """Which jobs are asked for."""
 
-    q: str | None
+    by_default = "id"
     state: Any
     source: Any
-    sort: str
-    page: int
 
     @classmethod
     def of(cls, request: Request) -> Wanted:
@@ -39,21 +38,11 @@ class Wanted:
         state, source, sort = query.get("state"), query.get("source"), query.get("sort", "id")
         return cls(
             search_of(request),
-            state if state in ("ACTIVE", "PAUSED") else None,
-            source if source in ("API", "CODE") else None,
             sort if sort.removeprefix("-") in jobs.SORTS else "id",
             number(query.get("page"), 1),
+            state if state in ("ACTIVE", "PAUSED") else None,
+            source if source in ("API", "CODE") else None,
         )
-
-    def query(self, **changed: Any) -> dict[str, Any]:
-        """As parameters of an address, some of them changed."""
-        found = {**self.__dict__, **changed}
-        defaults = {"sort": "id", "page": 1}
-        return {name: value for name, value in found.items() if value != defaults.get(name)}
-
-    def sorted_by(self, column: str) -> dict[str, Any]:
-        """The parameters after a click on a column's head: its order, or the other way round."""
-        return self.query(sort=f"-{column}" if self.sort == column else column, page=1)
 
 
 @router.get("/")
@@ -67,8 +56,7 @@ def list_jobs(request: Request, me: Me) -> Response:
             wanted.q,
             wanted.state,
             wanted.source,
-            wanted.sort.removeprefix("-"),
-            wanted.sort.startswith("-"),
+            *wanted.order,
             PAGE,
             PAGE * (wanted.page - 1),
         )

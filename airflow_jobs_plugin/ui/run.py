@@ -64,10 +64,4 @@ def _state(session: Session, me: Me, job_id: str, run_id: str) -> dict[str, Any]
 @router.get("/job/{job_id}/run/{run_id}/results")
 def download(me: Me, job_id: JobId, run_id: RunId, format: Literal["jsonl", "csv"] = "jsonl") -> Response:
     """All results of a run as a file."""
-
-    def read(session: Session) -> runs.RunView:
-        me.must_read_results(session, job_id)
-        jobs.get_job(session, job_id)
-        return runs.get_run(session, job_id, run_id)
-
-    return results.streamed(transact(read), format)
+    return results.streamed(me, job_id, run_id, format)

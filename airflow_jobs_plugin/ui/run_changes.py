@@ -14,8 +14,8 @@ from airflow_jobs_plugin.control.definitions import InvalidDefinition
 from airflow_jobs_plugin.control.transactions import transact
 from airflow_jobs_plugin.errors import ConflictError
 from airflow_jobs_plugin.service import operations
+from airflow_jobs_plugin.service.statuses import status_of
 from airflow_jobs_plugin.ui import texts
-from airflow_jobs_plugin.ui.errors import status_of
 from airflow_jobs_plugin.ui.pages import At, Form, JobId, Me, RunId, Sent, render, see_other
 
 router = APIRouter()

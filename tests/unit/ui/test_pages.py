@@ -97,8 +97,8 @@ def item(**changed: Any) -> ItemView:
 
 
 ALL = frozenset(rights.NAMED)
-WANTED = jobs.Wanted(EVIL, None, None, "-id", 2)
-ITEMS = items.Wanted(EVIL, None, "index", 1)
+WANTED = jobs.Wanted(q=EVIL, sort="-id", page=2, state=None, source=None)
+ITEMS = items.Wanted(q=EVIL, sort="index", page=1, status=None)
 TRIED = ItemAttempts([Attempt(1, NOW, NOW, False), Attempt(2, NOW, None, None)], [timedelta(seconds=1)], NOW, 7, 600.0)
 CHECK = Check(False, {}, [Line(EVIL, 3, 4, EVIL)], {"id": [EVIL]}, EVIL, EVIL, "Europe/Berlin", EVIL, [NOW])
 
