@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from airflow_jobs_plugin.errors import AttemptError
-from airflow_jobs_plugin.run.server import client_of, run_token, run_url
+from airflow_jobs_plugin.run.server import LONGEST_WAIT, PATIENCE, client_of, run_token, run_url
 from airflow_jobs_plugin.run.tokens import Permit
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds for one request; the server may be busy, and waits for the run's lock.
 TIMEOUT = 60.0
-#: Seconds over which an API server that is away is asked again, and the longest wait in between.
-PATIENCE, LONGEST_WAIT = 120.0, 10.0
 
 
 def append_url(job_id: str, run_id: str) -> str:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from airflow_jobs_plugin import settings
 from airflow_jobs_plugin.errors import AttemptError
 from airflow_jobs_plugin.run.items import PAYLOAD, PLAN
+from airflow_jobs_plugin.run.server import LONGEST_WAIT, PATIENCE, is_away
 from airflow_jobs_plugin.targets.base import Result
 
 if TYPE_CHECKING:
@@ -62,8 +64,23 @@ def failed(index: int, attempts: int, error: AttemptError) -> dict[str, Any]:
 
 
 def store_outcome(context: Context, outcome: dict[str, Any]) -> None:
-    """Keep the outcome of the item that is running."""
-    context["ti"].xcom_push(KEY, outcome)
+    """Keep the outcome of the item that is running.
+
+    The call has been made, so an API server that is away is asked again, for ``PATIENCE``. Raises what Airflow raises.
+    """
+    from airflow.sdk.exceptions import AirflowRuntimeError
+
+    end, wait = time.monotonic() + PATIENCE, 1.0
+    while True:
+        try:
+            context["ti"].xcom_push(KEY, outcome)
+            return
+        except AirflowRuntimeError as error:
+            if not is_away(error) or time.monotonic() + wait > end:
+                raise
+            log.warning("The outcome could not be stored, trying again in %g s: %s", wait, error)
+        time.sleep(wait)
+        wait = min(wait * 2, LONGEST_WAIT)
 
 
 def decoded(outcome: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,10 @@ from airflow_jobs_plugin.run.tokens import VARIABLE, Permit, sign
 
 if TYPE_CHECKING:
     import httpx
+    from airflow.sdk.exceptions import AirflowRuntimeError
+
+#: Seconds over which an API server that is away is asked again, and the longest wait in between.
+PATIENCE, LONGEST_WAIT = 120.0, 10.0
 
 
 def run_url(job_id: str, run_id: str) -> str:
@@ -54,6 +58,14 @@ def _server() -> str:
     if execution:
         return execution.rstrip("/").removesuffix("/execution")
     return f"http://localhost:{conf.get('api', 'port', fallback='8080')}"
+
+
+def is_away(error: AirflowRuntimeError) -> bool:
+    """Whether the API server was not reached, or has failed: it may well answer a moment later."""
+    from airflow.sdk.exceptions import ErrorType
+
+    status = (error.error.detail or {}).get("status_code")
+    return error.error.error is ErrorType.API_SERVER_ERROR and (status is None or status >= 500)
 
 
 @cache

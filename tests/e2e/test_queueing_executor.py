@@ -73,11 +73,12 @@ def waiting(airflow: AirflowStack, job_id: str, run_id: str) -> int:
 def test_what_waits_in_the_queue_when_a_job_is_paused_calls_nothing(
     queueing: AirflowStack, remote: httpx.Client, api: Api
 ) -> None:
-    payload = [{"apiName": "slow", "parameters": {"seconds": 3, "n": n}} for n in range(8)]
+    payload = [{"apiName": "slow", "parameters": {"seconds": 8, "n": n}} for n in range(8)]
     create(remote, "queued-pause", payload=payload, configuration={"maxConcurrentRequests": 8})
     run_id = trigger(remote, "queued-pause")
     queueing.client.wait_until("calls in flight", lambda: len(api.calls("queued-pause")) == CONCURRENCY, 90)
-    assert waiting(queueing, "queued-pause", run_id) == 8 - CONCURRENCY
+    queued = lambda: waiting(queueing, "queued-pause", run_id) == 8 - CONCURRENCY  # noqa: E731
+    queueing.client.wait_until("the others in the queue", queued, 6)
     remote.post("/jobs/queued-pause/pause")
     paused = wait_for(queueing, remote, "queued-pause", run_id, "PAUSED")
     # The workers take every item from the queue, and none of them calls.

@@ -5,10 +5,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+from airflow.sdk.execution_time.comms import ErrorResponse
 
 from airflow_jobs_plugin.errors import AttemptError
+from airflow_jobs_plugin.run import outcomes
 from airflow_jobs_plugin.run.closing import Counts
-from airflow_jobs_plugin.run.outcomes import SLICE, completed, failed, read_outcomes
+from airflow_jobs_plugin.run.outcomes import SLICE, completed, failed, read_outcomes, store_outcome
+from airflow_jobs_plugin.run.server import LONGEST_WAIT, PATIENCE
 from airflow_jobs_plugin.targets.base import Result
 
 
@@ -122,3 +126,45 @@ def test_messages_are_made_fit_for_databases() -> None:
 )  # fmt: skip
 def test_a_run_succeeds_within_its_tolerance(total: int, succeeded: int, tolerated: float, status: str) -> None:
     assert Counts(total, succeeded).status(tolerated) == status
+
+
+class Server:
+    """What a task instance pushes to, while time stands still; ``statuses`` of its failures, None where it is away."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *statuses: int | None) -> None:
+        self.statuses, self.kept, self.now = list(statuses), list[Any](), 0.0
+        monkeypatch.setattr(outcomes, "time", SimpleNamespace(monotonic=lambda: self.now, sleep=self.sleep))
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        if self.statuses:
+            detail = {"status_code": self.statuses.pop(0)}
+            raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail=detail))
+        self.kept.append((key, value))
+
+    def store(self) -> None:
+        context: Any = {"ti": self}
+        store_outcome(context, {"index": 0})
+
+
+def test_what_a_call_brought_is_kept_when_the_server_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(monkeypatch, None, 503, None, 500)
+    server.store()
+    assert server.kept == [("return_value", {"index": 0})]
+    assert server.now == 1 + 2 + 4 + 8
+
+
+def test_a_server_that_does_not_come_back_is_waited_for_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(monkeypatch, *[None] * 1000)
+    with pytest.raises(AirflowRuntimeError):
+        server.store()
+    assert PATIENCE - LONGEST_WAIT < server.now <= PATIENCE
+
+
+def test_what_the_server_refuses_is_not_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(monkeypatch, 413)
+    with pytest.raises(AirflowRuntimeError):
+        server.store()
+    assert (server.now, server.kept) == (0, [])
