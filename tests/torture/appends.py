@@ -1,6 +1,6 @@
 """Appends that race with each other, with finishing items and with a run that tries to close, on a real database.
 
-Run: python -m tests.torture.appends [--rounds 300] [--appenders 50] [--calls 20] [--items-per-task 1]
+Run: python -m tests.torture.appends [--first 0] [--rounds 300] [--appenders 50] [--calls 20] [--items-per-task 1]
 
 Each round is one run of a job on an embedded PostgreSQL. A thread does what Airflow's scheduler does, with the
 scheduler's own functions, and others end what is scheduled, as workers would; the run closes as soon as nothing is
@@ -22,6 +22,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+#: Options that say how much is done, in the order in which ``torture`` takes them.
+AMOUNTS = ("first", "rounds", "appenders", "calls", "items_per_task")
 JOB: dict[str, Any] = {
     "id": "torture",
     "payload": [{"api": "seed", "parameters": {"n": n}} for n in range(3)],
@@ -334,7 +336,7 @@ def own_session() -> Any:
     return create_session(scoped=False)
 
 
-def torture(rounds: int, appenders: int, calls: int, items_per_task: int) -> int:
+def torture(first: int, rounds: int, appenders: int, calls: int, items_per_task: int) -> int:
     """In a process that is configured for the database: plays the rounds; returns the number of faults."""
     from airflow.dag_processing.bundles.manager import DagBundlesManager
 
@@ -350,7 +352,7 @@ def torture(rounds: int, appenders: int, calls: int, items_per_task: int) -> int
     transact(lambda session: registration.register(session, dag, registration.factory_file(session)))
     began = time.monotonic()
     total: Counter[str] = Counter()
-    for number in range(rounds):
+    for number in range(first, first + rounds):
         one = Round(number, appenders, calls, job)
         one.play()
         for fault in one.faults[:10]:
@@ -360,7 +362,7 @@ def torture(rounds: int, appenders: int, calls: int, items_per_task: int) -> int
             refused=sum(one.refused.values()),
         )  # fmt: skip
     kinds = ("acknowledged", "refused", "repeats", "items", "faults")
-    report = {"torture": "appends", "rounds": rounds, "appenders": appenders, "calls": calls}
+    report = {"torture": "appends", "first": first, "rounds": rounds, "appenders": appenders, "calls": calls}
     report |= {"items_per_task": items_per_task}
     took = round(time.monotonic() - began, 1)
     print(json.dumps(report | {kind: total[kind] for kind in kinds} | {"seconds": took}), flush=True)
@@ -370,13 +372,15 @@ def torture(rounds: int, appenders: int, calls: int, items_per_task: int) -> int
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=300)
+    parser.add_argument("--first", type=int, default=0, help="number of the first round; each number races differently")
     parser.add_argument("--appenders", type=int, default=50)
     parser.add_argument("--calls", type=int, default=20)
     parser.add_argument("--items-per-task", type=int, default=1)
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    sizes = [getattr(options, name) for name in AMOUNTS]
     if options.inside:
-        return 1 if torture(options.rounds, options.appenders, options.calls, options.items_per_task) else 0
+        return 1 if torture(*sizes) else 0
 
     from airflow_jobs_plugin.demo.run import DAG_FILE
     from airflow_jobs_plugin.demo.stack import AirflowStack
@@ -385,8 +389,7 @@ def main() -> int:
     pool = {"database": {"sql_alchemy_pool_size": options.appenders + 10, "sql_alchemy_max_overflow": 20}}
     with AirflowStack(config=pool).database() as airflow:
         (airflow.dags_folder / "jobs.py").write_text(DAG_FILE)
-        arguments = [f"--{name}={getattr(options, name)}" for name in ("rounds", "appenders", "calls")]
-        arguments.append(f"--items-per-task={options.items_per_task}")
+        arguments = [f"--{name.replace('_', '-')}={size}" for name, size in zip(AMOUNTS, sizes, strict=True)]
         command = [sys.executable, "-m", "tests.torture.appends", "--inside", *arguments]
         return subprocess.run(command, env=airflow.env, cwd=Path(__file__).parents[2]).returncode
 
