@@ -89,7 +89,7 @@ def test_each_item_is_delivered_when_it_has_ended(
         sink=hook(inbox, delivery="payload", secret=SECRET),
     )
     run_id = trigger(rest, "trickle")
-    airflow.client.wait_until("five deliveries", lambda: len(inbox.ledger) == 5, 60)
+    airflow.client.wait_until("five deliveries", lambda: len(inbox.ledger) == 5, 120)
     assert run_of(rest, "trickle", run_id)["status"] == "PENDING", "they came before the run's end"
     run = wait_for(airflow, rest, "trickle", run_id, "COMPLETED")
     assert run["delivery"]["status"] == "delivered"

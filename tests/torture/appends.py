@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,9 @@ class Round:
         from airflow.models.taskinstance import TaskInstance
         from airflow.utils.state import TaskInstanceState
         from sqlalchemy import select, update
+        from sqlalchemy.orm import Session
+
+        from airflow_jobs_plugin.control.transactions import transact
 
         while not self.closed.is_set():
             with own_session() as session:
@@ -150,12 +154,13 @@ class Round:
                             self.ended[item] = self.ended.get(item, 0) + 1
                             if self.closed_over >= 0:
                                 self.faults.append(f"item {item} ran after closing")
-            with own_session() as session:
-                session.execute(
-                    update(TaskInstance)
-                    .where(TaskInstance.id.in_([one[2] for one in begun]))
-                    .values(state=TaskInstanceState.SUCCESS, end_date=utcnow())
-                )
+            ended = (
+                update(TaskInstance)
+                .where(TaskInstance.id.in_([one[2] for one in begun]))
+                .values(state=TaskInstanceState.SUCCESS, end_date=utcnow())
+            )
+            # Workers end one instance at a time. Many in one statement are locked in any order, and may deadlock.
+            transact(partial(Session.execute, statement=ended))
             time.sleep(self.random.uniform(0, 0.01))
 
     def _xcom(self, key: str) -> Any:
