@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from email.message import Message
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_jobs_plugin.errors import AttemptError
@@ -119,6 +120,7 @@ def _message_in(body: Any) -> str:
     return ""
 
 
+@lru_cache(256)
 def _media_type(header: str) -> tuple[str, str]:
     message = Message()
     message["Content-Type"] = " ".join(header.split())

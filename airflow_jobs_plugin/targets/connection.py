@@ -51,6 +51,8 @@ class Endpoint:
     allow_redirects: bool
     max_redirects: int
     trust_env: bool
+    srv: bool
+    """Whether the host is the name of an SRV record, which the hook resolves for each call."""
 
     def proxy(self) -> Proxy | None:
         """The connection's proxy for its URL. Raises ``ConfigurationError``."""
@@ -155,6 +157,8 @@ def _endpoint(
         allow_redirects=_flag(options.get("allow_redirects", True), "allow_redirects") and redirects > 0,
         max_redirects=int(redirects),
         trust_env=_flag(options.get("trust_env", False), "trust_env"),
+        # Where the hook has another name for it, its session finds out for itself, which takes as long as the call.
+        srv=getattr(hook, "_srv_lookup_enabled", True),
     )
 
 

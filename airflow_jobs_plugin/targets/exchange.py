@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_jobs_plugin.errors import AttemptError, ConfigurationError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
     Handler = Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]]
+    Sender = Callable[[str], Awaitable[aiohttp.ClientResponse]]
 
 #: Seconds that an idle connection is kept: busy lanes reuse theirs at once, and the shorter the time, the rarer
 #: is a call that meets a server just closing the connection (many do after 2 to 5 seconds).
@@ -138,7 +140,6 @@ class _Exchange:
 
     async def _run(self, deadline: float) -> Answer:
         import aiohttp
-        from airflow.providers.http.hooks.http import AsyncHttpSession, SessionConfig
 
         endpoint = self.endpoint
         # A session each, over shared sockets: cookies are the attempt's own.
@@ -149,18 +150,7 @@ class _Exchange:
             trust_env=endpoint.trust_env,
             middlewares=(self._guard,),
         ) as session:
-
-            async def send(url: str, **_: Any) -> aiohttp.ClientResponse:
-                return await self._send(session, url)
-
-            # The provider's session resolves SRV records and fails over; it sees neither query nor headers.
-            provider = AsyncHttpSession(
-                hook=endpoint.hook,
-                request=send,
-                config=SessionConfig(base_url=endpoint.base_url, extra_options={"check_response": False}),
-                method=self._call.method,
-            )
-            response = await provider.run(endpoint=self._call.path)
+            response = await self._found(partial(self._send, session))
             try:
                 if 200 <= response.status < 300:
                     return Answer(await read_value(response, self._limits), response.status)
@@ -172,6 +162,25 @@ class _Exchange:
             finally:
                 # Gives the socket back if the body was read to its end, and closes it if not.
                 response.release()
+
+    async def _found(self, send: Sender) -> aiohttp.ClientResponse:
+        """Send to where the connection's host is."""
+        endpoint = self.endpoint
+        if not endpoint.srv:
+            return await send(endpoint.base_url + self._call.path)
+        from airflow.providers.http.hooks.http import AsyncHttpSession, SessionConfig
+
+        async def called(url: str, **_: Any) -> aiohttp.ClientResponse:
+            return await send(url)
+
+        # The provider's session resolves SRV records and fails over; it sees neither query nor headers.
+        provider = AsyncHttpSession(
+            hook=endpoint.hook,
+            request=called,
+            config=SessionConfig(base_url=endpoint.base_url, extra_options={"check_response": False}),
+            method=self._call.method,
+        )
+        return await provider.run(endpoint=self._call.path)
 
     async def _send(self, session: aiohttp.ClientSession, url: str) -> aiohttp.ClientResponse:
         from yarl import URL
