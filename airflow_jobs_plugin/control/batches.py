@@ -22,6 +22,8 @@ from airflow_jobs_plugin.run.retry import RETRIES, lives
 
 #: Characters of results that are read together.
 WINDOW = 16 * 1024 * 1024
+#: Pieces of bodies, of 60 KB at most, that are read in one query.
+PIECES = 200
 RUNNING = ("running", "restarting")
 
 
@@ -180,9 +182,9 @@ class BatchedRows:
             if (ended := self._ended(index)) is not None:
                 places.setdefault((self._number(index), ended.row), []).append(index)
         bodies: dict[int, str] = {}
-        for (number, row), found in places.items():
-            text = self._read(number, row)
-            for index in found:
+        for place, text in self._read(list(places)):
+            number, _ = place
+            for index in places[place]:
                 ended = self._standings[number].ended[index]
                 bodies[index] = text[ended.offset : ended.offset + ended.length]
         for index in indexes:
@@ -195,21 +197,41 @@ class BatchedRows:
         message = message_of_item(self._job_id, self._run_id, index, RETRIES + ended.life)
         return outcome_of(index, ended, body, message, sent=index in standing.sent)
 
-    def _read(self, number: int, row: int) -> str:
+    def _read(self, places: list[tuple[int, int]]) -> Iterator[tuple[tuple[int, int], str]]:
+        """The bodies of rows, each given as the number of its batch and its own; many in one query."""
         from airflow.models.task_state_store import TaskStateStoreModel as Store
 
-        pieces, packed = self._standings[number].shapes.get(row, (0, False))
-        keys = [piece_key(row, piece) for piece in range(pieces)]
-        found = self._session.execute(
-            select(Store.key, Store.value).where(
-                Store.dag_run_id == self._run,
-                Store.task_id == PAYLOAD,
-                Store.map_index == number,
-                Store.key.in_(keys),
+        for some in self._together(places):
+            keys = {place: [piece_key(place[1], piece) for piece in range(self._shape(place)[0])] for place in some}
+            found = self._session.execute(
+                select(Store.map_index, Store.key, Store.value).where(
+                    Store.dag_run_id == self._run,
+                    Store.task_id == PAYLOAD,
+                    Store.map_index.in_({number for number, _ in some}),
+                    Store.key.in_({key for named in keys.values() for key in named}),
+                )
             )
-        )
-        values = {key: json.loads(value) for key, value in found}
-        return unpack((values[key] for key in keys), packed)
+            values = {(number, key): value for number, key, value in found}
+            for place, named in keys.items():
+                pieces = (json.loads(values.pop((place[0], key))) for key in named)
+                yield place, unpack(pieces, self._shape(place)[1])
+
+    def _together(self, places: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+        """Rows that are read in one query: as many as come to ``PIECES`` or so."""
+        some: list[tuple[int, int]] = []
+        size = 0
+        for place in places:
+            some.append(place)
+            size += 1 + self._shape(place)[0]
+            if size >= PIECES:
+                yield some
+                some, size = [], 0
+        if some:
+            yield some
+
+    def _shape(self, place: tuple[int, int]) -> tuple[int, bool]:
+        number, row = place
+        return self._standings[number].shapes.get(row, (0, False))
 
 
 def _row(index: int, state: str | None, standing: Standing) -> Row:

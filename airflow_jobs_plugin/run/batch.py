@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks at whether the job is paused and at what the run's other instances do.
 TICK = 0.7
+#: Seconds until the next look while lanes change hands, and how many such looks there are in a row.
+SOON, MOST_SOON = 0.2, 10
 #: How often an item may be in flight when its worker dies, and after how many times it is called with no other beside
 #: it: of those that went down together, one may be the cause.
 MAX_DEATHS, ALONE = 5, 3
@@ -139,7 +141,7 @@ class _Driver:
         async with open_target(self._job.target, limits()) as caller:
             await self._look_at_pause()
             await self._look_at_lanes()
-            ticks = [self._ticks(self._look_at_pause), self._ticks(self._look_at_lanes), self._rows()]
+            ticks = [self._ticks(self._look_at_pause), self._look_after_lanes(), self._rows()]
             helpers = [asyncio.create_task(tick) for tick in ticks]
             for helper in helpers:
                 helper.add_done_callback(lambda _: self._wake.set())
@@ -227,6 +229,15 @@ class _Driver:
         while True:
             await asyncio.sleep(TICK)
             await look()
+            self._wake.set()
+
+    async def _look_after_lanes(self) -> None:
+        soon = 0
+        while True:
+            # Where calls take long, so does waiting for lanes: the others are not asked all the time.
+            soon = 0 if self._lanes.settled else soon + 1
+            await asyncio.sleep(SOON if 0 < soon <= MOST_SOON else TICK)
+            await self._look_at_lanes()
             self._wake.set()
 
     async def _look_at_pause(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from airflow_jobs_plugin.errors import DefinitionError
@@ -58,10 +59,15 @@ class Terms:
         retry = RetryPolicy.model_validate(value["retry"])
         return cls(retry, value["requestTimeout"], value["maxRuns"], value["revision"], value.get("itemsPerTask", 1))
 
+    @cached_property
+    def written_retry(self) -> dict[str, Any]:
+        """The policy as a JSON object. Nobody changes it: all items without one of their own share it."""
+        return self.retry.model_dump(by_alias=True)
+
     def written(self) -> dict[str, Any]:
         """The JSON object that ``plan`` leaves for whoever appends."""
         return {
-            "retry": self.retry.model_dump(by_alias=True),
+            "retry": self.written_retry,
             "requestTimeout": self.request_timeout,
             "maxRuns": self.max_runs,
             "revision": self.revision,
@@ -127,11 +133,10 @@ def too_many(count: int, items_per_task: int, limit: int) -> str | None:
 
 def planned(item: PayloadItem, terms: Terms) -> dict[str, Any]:
     """One item as the run keeps it."""
-    policy = item.retry.over(terms.retry) if item.retry else terms.retry
     return {
         "api": item.api,
         "parameters": json.dumps(item.parameters),
-        "retry": policy.model_dump(by_alias=True),
+        "retry": item.retry.over(terms.retry).model_dump(by_alias=True) if item.retry else terms.written_retry,
         "requestTimeout": item.request_timeout or terms.request_timeout,
         **({"revision": terms.revision} if terms.revision else {}),
     }

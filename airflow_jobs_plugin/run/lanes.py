@@ -1,8 +1,8 @@
 """How the task instances of a run share its ``maxConcurrentRequests``: together never more, and no lane idle for long.
 
-Each instance that runs shows, in an XCom of its own, how many lanes it claims and how many it could use. All compute
-the same fair shares from that. Who is to have fewer starts no call until it is down to its share, and says so; who is
-to have more claims it first, reads what the others claim *after* that, and uses it only if all of it together is
+Each instance that runs shows, in an XCom of its own, how many lanes it claims and how many items it has for them. All
+compute the same shares from that. Who is to have fewer starts no call until it is down to its share, and says so; who
+is to have more claims it first, reads what the others claim *after* that, and uses it only if all of it together is
 allowed. Of two that claim at the same time, at least one sees the other.
 """
 
@@ -26,18 +26,30 @@ ACTIVE = frozenset({"running", "restarting"})
 
 
 def shares(most: int, wants: dict[int, int]) -> dict[int, int]:
-    """Lanes for each of those who want some: as even as can be, nobody more than wanted, the rest to the first ones."""
-    given = dict.fromkeys(wants, 0)
-    left = most
+    """Lanes for each of those who want some: one at least, while there are enough, and the rest by how many they want,
+    so that all of them are done at about the same time. Nobody gets more than wanted."""
+    if sum(wants.values()) <= most:
+        return dict(wants)
     hungry = sorted(n for n, want in wants.items() if want > 0)
-    while left and hungry:
-        each = left // len(hungry)
-        for n in hungry if each else hungry[:left]:
-            more = min(wants[n] - given[n], max(each, 1))
-            given[n] += more
-            left -= more
-        hungry = [n for n in hungry if given[n] < wants[n]] if each else []
+    given = dict.fromkeys(wants, 0) | dict.fromkeys(hungry[:most], 1)
+    left = most - len(hungry)
+    if left <= 0:
+        return given
+    more = sum(wants.values()) - len(hungry)
+    rests = []
+    for n in hungry:
+        whole, rest = divmod(left * (wants[n] - 1), more)
+        given[n] += whole
+        rests.append((-rest, n))
+    for _, n in sorted(rests)[: most - sum(given.values())]:
+        given[n] += 1
     return given
+
+
+def coarse(want: int) -> int:
+    """A number of lanes, or of items for them, to an eighth at least: so that others are not told of every item."""
+    step = 1 << max(0, want.bit_length() - 4)
+    return want // step * step
 
 
 class Board:
@@ -83,26 +95,33 @@ class Lanes:
         self._call = call
         self._shown = (0, 0)
         self.allowed = 0
+        #: Whether there is nothing to wait for: neither are own calls to land nor others to leave lanes.
+        self.settled = False
 
     async def settle(self, want: int, flying: Callable[[], int]) -> None:
-        """Come to terms with the others; to be called about once a second.
+        """Come to terms with the others; to be called about once a second, and sooner while not ``settled``.
 
-        :param want: how many lanes there is work for now, or very soon
+        :param want: how many items there are to be called now, or very soon
         :param flying: how many calls are in flight
         """
         others = await self._call(self._board.others)
-        # Alone, there is nobody to leave lanes to, and what is wanted may change before the next look.
-        want = min(want, self.most) if others else self.most
+        want = coarse(want)
         # Who has not said anything yet is on the way up, and says what it wants before it claims anything.
         wants = {n: 0 if shown is None else shown[1] for n, shown in others.items()}
-        target = shares(self.most, {**wants, self._index: want})[self._index]
+        # Alone, there is nobody to leave lanes to, and what is wanted may change before the next look.
+        targets = shares(self.most, {**wants, self._index: want}) if others else {self._index: self.most}
+        target = targets[self._index]
         if target <= self.allowed:
-            # Fewer from this moment on. What is in flight still counts until it has landed.
-            self.allowed = target
-            await self._show(max(target, min(flying(), self.most)), want)
+            # A lane that changes hands stands still for a moment, so what nobody is short of is kept.
+            if self._is_short(others, targets):
+                # Fewer from this moment on. What is in flight still counts until it has landed.
+                self.allowed = target
+            await self._show(max(self.allowed, min(flying(), self.most)), want)
+            self.settled = self._shown[0] <= self.allowed
             return
         free = self.most - _claimed(others)
         raised = min(target, max(free, self.allowed))
+        self.settled = raised == target
         await self._show(max(raised, flying()), want)
         if raised <= self.allowed:
             return
@@ -112,6 +131,12 @@ class Lanes:
         else:
             # Somebody was as fast. What was had before is still fine, since they saw it claimed.
             await self._show(max(self.allowed, flying()), want)
+            self.settled = False
+
+    def _is_short(self, others: dict[int, tuple[int, int] | None], targets: dict[int, int]) -> bool:
+        """Whether somebody has no lane, or clearly fewer than would be right."""
+        claims = {n: shown[0] for n, shown in others.items() if shown is not None}
+        return any(targets[n] - claim > (self.most // 16 if claim else 0) for n, claim in claims.items())
 
     async def leave(self) -> None:
         """Leave all lanes to the others: nothing is in flight, and nothing will be."""

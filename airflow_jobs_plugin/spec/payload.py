@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, AliasChoices, Field
@@ -17,6 +18,8 @@ MAX_REQUEST_TIMEOUT = 7 * 24 * 3600
 MAX_NAME = 200
 
 
+# Of ten thousand items most have one of a few names.
+@lru_cache(1024)
 def _api_name(name: str) -> str:
     if name != name.strip() or any(ord(c) < 32 or ord(c) == 127 for c in name):
         raise ValueError("an API name has no control characters, and no space at its ends")

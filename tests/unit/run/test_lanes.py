@@ -9,25 +9,52 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_jobs_plugin.run.batches import tasks_at_once
-from airflow_jobs_plugin.run.lanes import Lanes, shares
+from airflow_jobs_plugin.run.lanes import Lanes, coarse, shares
 
 
-@given(st.integers(1, 60), st.dictionaries(st.integers(0, 9), st.integers(0, 80), min_size=1))
-def test_shares_are_fair_and_leave_nothing_unused(most: int, wants: dict[int, int]) -> None:
+@given(st.integers(1, 60), st.dictionaries(st.integers(0, 9), st.integers(0, 10_000), min_size=1))
+def test_shares_go_by_what_there_is_to_do_and_leave_nothing_unused(most: int, wants: dict[int, int]) -> None:
     given_ = shares(most, wants)
-    assert sum(given_.values()) == min(most, sum(wants.values()))
+    total = sum(wants.values())
+    assert sum(given_.values()) == min(most, total)
+    hungry = sum(want > 0 for want in wants.values())
     for n, got in given_.items():
         assert 0 <= got <= wants[n]
-        # Nobody who wants more has less than another one, but for the one lane that cannot be divided.
-        if got < wants[n]:
-            assert all(got >= other - 1 for other in given_.values())
+        if hungry <= most:
+            assert got >= min(1, wants[n]), "nobody stands still while others have lanes"
+        if total > most >= hungry:
+            # What is not divided to the last lane, and the one that everybody has.
+            assert abs(got - most * wants[n] / total) <= hungry
+    assert list(given_) == list(wants)
 
 
 def test_one_who_wants_little_leaves_the_rest_to_others() -> None:
-    assert shares(10, {0: 2, 1: 50}) == {0: 2, 1: 8}
+    assert shares(10, {0: 2, 1: 50}) == {0: 1, 1: 9}
+    assert shares(10, {0: 2, 1: 5}) == {0: 2, 1: 5}
+    assert shares(50, {0: 4000, 1: 4000}) == {0: 25, 1: 25}
+    assert shares(50, {0: 1000, 1: 4000}) == {0: 11, 1: 39}
     assert shares(10, {4: 50, 7: 50, 9: 50}) == {4: 4, 7: 3, 9: 3}
     assert shares(1, {2: 5, 3: 5}) == {2: 1, 3: 0}
     assert shares(3, {2: 0, 3: 0}) == {2: 0, 3: 0}
+
+
+@given(st.integers(0, 10**9))
+def test_others_are_told_to_an_eighth(want: int) -> None:
+    told = coarse(want)
+    assert want * 7 / 8 <= told <= want
+    assert want >= 16 or told == want
+
+
+def test_those_who_share_the_lanes_are_done_at_about_the_same_time() -> None:
+    """One begins while the other has had all lanes for a while."""
+    left, most = {0: 1000, 1: 1400}, 50
+    ended: dict[int, int] = {}
+    for tick in range(100):
+        for n, got in shares(most, {n: coarse(items) for n, items in left.items()}).items():
+            left[n] = max(0, left[n] - got)
+            if not left[n]:
+                ended.setdefault(n, tick)
+    assert abs(ended[0] - ended[1]) <= 1
 
 
 @pytest.mark.parametrize(("lanes", "tasks"), [(1, 1), (2, 2), (50, 3), (64, 3), (200, 4), (1000, 16)])
