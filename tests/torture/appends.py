@@ -25,6 +25,8 @@ from typing import Any
 
 #: Options that say how much is done, in the order in which ``torture`` takes them.
 AMOUNTS = ("first", "rounds", "appenders", "calls", "items_per_task")
+#: Seconds that a round may take, however busy the machine: then it hangs.
+LONG = 1200
 JOB: dict[str, Any] = {
     "id": "torture",
     "payload": [{"api": "seed", "parameters": {"n": n}} for n in range(3)],
@@ -140,6 +142,7 @@ class Round:
                 begun = [(ti.task_id, ti.map_index, ti.id) for ti in found]
                 for ti in found:
                     ti.state = TaskInstanceState.RUNNING
+            returned = self._xcom("return_value") if begun else []
             for task_id, index, _ in begun:
                 time.sleep(self.random.uniform(0, 0.002))
                 if task_id == "sink":
@@ -148,7 +151,7 @@ class Round:
                         if len(self.ended) != self.closed_over:
                             self.faults.append(f"closed over {self.closed_over} with {len(self.ended)} ended")
                 elif task_id == "payload":
-                    indexes = self._batch(index)
+                    indexes = self._batch(index, returned[index])
                     with self._lock:
                         for item in indexes:
                             self.ended[item] = self.ended.get(item, 0) + 1
@@ -171,11 +174,10 @@ class Round:
         with own_session() as session:
             return session.scalar(select(XComModel.value).where(*where))
 
-    def _batch(self, index: int) -> range:
-        """The items that an instance runs, as it reads them when it begins."""
+    def _batch(self, index: int, reference: dict[str, Any]) -> range:
+        """The items that an instance runs, as it reads them after it has begun."""
         from airflow_jobs_plugin.run.batches import Batch, is_batch
 
-        reference = self._xcom("return_value")[index]
         if not is_batch(reference):
             return range(index, index + 1)
         batch = Batch.read(reference)
@@ -305,7 +307,7 @@ class Round:
         for thread in appenders + airflow:
             thread.start()
         for thread in appenders + airflow:
-            thread.join(300)
+            thread.join(LONG)
             if thread.is_alive():
                 self.faults.append("hangs")
                 self.closed.set()
