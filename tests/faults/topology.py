@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,7 +39,6 @@ SOON: environment.Config = {
         "task_queued_timeout": 30,
         "task_queued_timeout_check_interval": 5,
     },
-    "workers": {"min_heartbeat_interval": 3},
     "jobs": {"sink_private_addresses": "all"},
 }
 
@@ -75,6 +75,7 @@ class Topology(AirflowStack):
         self.postgres = EmbeddedPostgres(self.home / "postgres", settings={"synchronous_commit": "on"})
         self.machines = self.home / "machines"
         self.restarts: Counter[str] = Counter()
+        self._lock = threading.Lock()
 
     def machine(self, name: str) -> Path:
         """Return the folder that a component has to itself."""
@@ -91,12 +92,19 @@ class Topology(AirflowStack):
 
     def check(self) -> None:
         """Start again what has ended by itself."""
-        self.postgres.check()
-        for name, process in list(self.processes.items()):
-            if process.poll() is not None:
-                self.restarts[name] += 1
-                log.warning("%s has ended with %s; it is started again", name, process.poll())
-                self.start_component(name)
+        with self._lock:
+            self.postgres.check()
+            for name, process in list(self.processes.items()):
+                if process.poll() is not None:
+                    self.restarts[name] += 1
+                    log.warning("%s has ended with %s; it is started again", name, process.poll())
+                    self.start_component(name)
+
+    def crash(self, name: str) -> None:
+        """Kill a component with -9, and all that it has started; start it again at once."""
+        with self._lock:
+            self.kill_component(name)
+            self.start_component(name)
 
     def running(self, name: str) -> list[psutil.Process]:
         """Return the processes of a component, without the nanny above them; none if it does not run."""
