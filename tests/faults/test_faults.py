@@ -17,6 +17,7 @@ import pytest
 from . import disks
 from .conftest import Tally
 from .reckoning import Figures
+from .soak import soak
 from .topology import WORKERS
 from .world import World
 
@@ -210,3 +211,11 @@ def heaviest(world: World, name: str) -> float:
         except psutil.Error:
             pass  # it has ended
     return found
+
+
+def test_every_run_time_of_dense_schedules_has_one_run(world: World, tally: Tally) -> None:
+    figures = soak(world, jobs=3, every="10s", minutes=0.5)
+    assert figures.pop("faults") == []
+    ticks = figures.pop("ticks")
+    assert ticks["once"] + ticks["givenUp"] == ticks["due"] >= 9
+    tally(Figures(), ticks=ticks, **{name: figures[name] for name in ("runs", "items", "lost", "doubled")})
