@@ -213,6 +213,7 @@ def heaviest(world: World, name: str) -> float:
     return found
 
 
+@pytest.mark.thorough
 def test_every_run_time_of_dense_schedules_has_one_run(world: World, tally: Tally) -> None:
     figures = soak(world, jobs=3, every="10s", minutes=0.5)
     assert figures.pop("faults") == []

@@ -39,6 +39,8 @@ SOON: environment.Config = {
         "task_queued_timeout": 30,
         "task_queued_timeout_check_interval": 5,
     },
+    # A task whose job could not be read, the API server being away, is tried again after this.
+    "workers": {"missing_dag_retry_delay": 3},
     "jobs": {"sink_private_addresses": "all"},
 }
 
