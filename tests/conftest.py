@@ -17,5 +17,14 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--thorough", action="store_true", help="run every test of what holds for all itemsPerTask with 1 and with more"
+        "--thorough",
+        action="store_true",
+        help="run every test of what holds for all itemsPerTask with 1 and with more, and all fault tests",
     )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--thorough"):
+        for item in items:
+            if item.get_closest_marker("thorough"):
+                item.add_marker(pytest.mark.skip(reason="takes minutes: runs with --thorough"))

@@ -17,6 +17,7 @@ import stat
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -95,17 +96,20 @@ class EmbeddedPostgres:
         database already. As root, with a *folder* that an unprivileged user cannot reach (inside
         ``/root``, say), the data is kept in a private temporary folder for the life of the server.
     :param database: the database to create
+    :param settings: of the server, over ``SETTINGS``
     """
 
-    def __init__(self, folder: Path, *, database: str = "airflow") -> None:
+    def __init__(self, folder: Path, *, database: str = "airflow", settings: Mapping[str, str] | None = None) -> None:
         self.folder = Path(folder)
         self.database = database
+        self.settings = {**SETTINGS, **(settings or {})}
         self.data = self.folder / "data"
         self.log = self.folder / "postgres.log"
         self.socket_folder: Path | None = None
         self._private: Path | None = None
         self._user = _unprivileged_user()
         self._password = ""
+        self._install: Path | None = None
         self._process: ManagedProcess | None = None
 
     def start(self) -> Self:
@@ -118,7 +122,7 @@ class EmbeddedPostgres:
             self._private = self._make_private_folder()
             self.socket_folder = self._private / "s"
             self.socket_folder.mkdir(mode=0o700)
-            install = self._runnable(find_binaries())
+            self._install = install = self._runnable(find_binaries())
             if self._user and not _reachable(self.data, self._user[0]):
                 self.data = self._private / "data"
             if not (self.data / "PG_VERSION").exists():
@@ -140,6 +144,19 @@ class EmbeddedPostgres:
         if self._private is not None:
             shutil.rmtree(self._private, ignore_errors=True)
             self._private = None
+
+    def restart(self, *, killed: bool = False, after: float = 0) -> None:
+        """End the server and start it again where it was, so that its clients find it under the same URL.
+
+        :param killed: with -9, as a machine that fails would, in place of a clean end
+        :param after: seconds that it is away
+        :raises StackError: it has not been started, or does not start again
+        """
+        if self._process is None or self._install is None:
+            raise StackError("PostgreSQL has not been started")
+        self._process.kill() if killed else self._process.stop()
+        time.sleep(after)
+        self._launch(self._install)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -231,7 +248,7 @@ class EmbeddedPostgres:
 
     def _launch(self, install: Path) -> None:
         command = [str(install / "bin" / "postgres"), "-D", str(self.data), "-k", str(self.socket_folder)]
-        for name, value in SETTINGS.items():
+        for name, value in self.settings.items():
             command += ["-c", f"{name}={value}"]
         self._process = ManagedProcess(
             "PostgreSQL",

@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -36,7 +36,11 @@ class Received:
 
 @dataclass(frozen=True)
 class Reply:
-    """What to answer: a status, a JSON body (None for an empty one; bytes as they are) and further headers."""
+    """What to answer: a status, a body and further headers.
+
+    The body is JSON, None for an empty one, bytes as they are, or an iterator of bytes, each sent as a chunk when it
+    comes.
+    """
 
     status: int = 200
     body: Any = None
@@ -185,18 +189,29 @@ class LocalServer:
                 return b"".join(parts)
 
             def _send(self, reply: Reply) -> None:
-                payload = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
-                if reply.body is None:
-                    payload = b""
                 try:
                     self.send_response(reply.status)
                     for name, value in {"Content-Type": "application/json", **reply.headers}.items():
                         self.send_header(name, value)
-                    self.send_header("Content-Length", str(len(payload)))
-                    self.end_headers()
-                    self.wfile.write(payload)
+                    if isinstance(reply.body, Iterator):
+                        self._send_chunks(reply.body)
+                    else:
+                        self._send_whole(reply.body)
                 except (BrokenPipeError, ConnectionResetError):
                     self.close_connection = True  # the caller gave up; the ledger has the request
+
+            def _send_whole(self, body: Any) -> None:
+                payload = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+                self.send_header("Content-Length", str(len(payload)))
+                self.end_headers()
+                self.wfile.write(payload)
+
+            def _send_chunks(self, chunks: Iterator[bytes]) -> None:
+                self.send_header("Transfer-Encoding", "chunked")
+                self.end_headers()
+                for chunk in chunks:
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+                self.wfile.write(b"0\r\n\r\n")
 
             do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _serve
 

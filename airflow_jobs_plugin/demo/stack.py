@@ -170,14 +170,22 @@ class AirflowStack:
         self.env = environment.build(self.home, config, self.connections, self.extra_env)
         self.base_url = f"http://127.0.0.1:{ports['api']}"
 
+    def environment_of(self, name: str) -> Mapping[str, str]:
+        """Return the environment of a component, or of a command such as ``db-migrate``; it works in its AIRFLOW_HOME.
+
+        All share one. A subclass gives components machines of their own here.
+        """
+        return self.env
+
     def _spawn(self, name: str, arguments: list[str]) -> ManagedProcess:
+        env = self.environment_of(name)
         return ManagedProcess(
             f"airflow {name}",
             # -P: neither the working folder nor anything in it is to be imported by accident.
             [sys.executable, "-P", "-m", "airflow", *arguments],
             self.log_file(name),
-            env=self.env,
-            cwd=self.home,
+            env=env,
+            cwd=Path(env["AIRFLOW_HOME"]),
             remove=[self.home] if self._temporary else [],
         )
 

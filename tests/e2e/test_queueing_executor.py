@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,33 +11,21 @@ import httpx
 import pytest
 
 from airflow_jobs_plugin.demo.stack import AirflowStack
+from tests.redis_server import RedisServer, require_redis_server
 
 from .conftest import FACTORY, Api
 from .test_rest import connections, create, run_of, trigger, wait_for
 
 pytestmark = pytest.mark.e2e
 
-#: A Redis to use; the tests leave nothing in it.
-REDIS = os.environ.get("AIRFLOW_JOBS_TEST_REDIS", "redis://127.0.0.1:6379/0")
 CONCURRENCY = 2
 
 
 @pytest.fixture(scope="module")
-def broker() -> Iterator[dict[str, Any]]:
-    """The ``[celery]`` section with a broker whose keys are the test's own."""
-    import redis
-
-    client = redis.Redis.from_url(REDIS, socket_connect_timeout=2)
-    try:
-        client.ping()
-    except redis.RedisError as error:
-        reason = f"no Redis at {REDIS} ({error}); AIRFLOW_JOBS_TEST_REDIS names another one"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    prefix = f"airflow-jobs-{uuid.uuid4().hex}:"
-    yield {"broker_url": REDIS, "broker_transport_options": json.dumps({"global_keyprefix": prefix})}
-    for key in client.scan_iter(f"{prefix}*"):
-        client.delete(key)
-    client.close()
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """The ``[celery]`` section with a broker of the test's own."""
+    with RedisServer(require_redis_server(), tmp_path_factory.mktemp("redis")) as redis:
+        yield {"broker_url": redis.url}
 
 
 @pytest.fixture(scope="module")
