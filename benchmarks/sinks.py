@@ -13,6 +13,7 @@ import hashlib
 import json
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -41,6 +42,8 @@ class Counting(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         self.requests, self.bytes, self.results = 0, 0, 0
+        #: When it got the last one.
+        self.last = 0.0
         self._lock = threading.Lock()
         owner = self
 
@@ -63,6 +66,7 @@ class Counting(ThreadingHTTPServer):
                     owner.requests += 1
                     owner.bytes += size
                     owner.results += results
+                    owner.last = time.time()
 
             def log_message(self, *_: Any) -> None:
                 pass

@@ -40,7 +40,6 @@ from airflow_jobs_plugin.control.runs import RunView, Status
 from airflow_jobs_plugin.control.transactions import transact
 from airflow_jobs_plugin.service import operations
 from airflow_jobs_plugin.service.callers import Caller
-from airflow_jobs_plugin.spec import Job
 from airflow_jobs_plugin.spec.base import integral
 from airflow_jobs_plugin.spec.published import for_client, published
 
@@ -222,9 +221,7 @@ def _shown(session: Session, found: list[RunView], client: bool) -> list[RunOut]
 
 def _snapshot(definition: dict[str, Any], client: bool) -> SnapshotOut:
     """What of a definition the platform shows with a run."""
-    # Whoever watches a run asks every second, and of ten thousand items nothing is shown here.
-    without_items = {**definition, "id": "x", "payload": [{"api": "x"}]}
-    whole = published(Job.model_validate(without_items, context={"masked": True}))
+    whole = published(jobs_control.outline(definition))
     if client:
         whole = for_client(whole, listed=True)
     return {

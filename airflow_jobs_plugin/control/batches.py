@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import cached_property
+from typing import Any, overload
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -90,8 +91,41 @@ def sizes_row(store: Any, run: Any) -> tuple[Any, ...]:
     return store.dag_run_id == run.id, store.task_id == PLAN, store.map_index == -1, store.key == SIZES
 
 
+class _Items(Sequence[dict[str, Any]]):
+    """The items of all batches; those of a batch are read when one of them is asked for."""
+
+    def __init__(self, session: Session, job_id: str, run_id: str, batches: list[Batch]) -> None:
+        self._session, self._job_id, self._run_id = session, job_id, run_id
+        self._batches = batches
+        self._firsts = [batch.first for batch in batches]
+        self._read: dict[int, list[dict[str, Any]]] = {}
+
+    def __len__(self) -> int:
+        return self._batches[-1].end
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        if isinstance(index, slice):
+            return [self[n] for n in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        number = self.batch_of(index)
+        if number not in self._read:
+            key = self._batches[number].key
+            found = self._session.scalar(select_xcom(self._job_id, self._run_id, key))
+            self._read[number] = decoded(found) or []
+        return self._read[number][index - self._firsts[number]]
+
+    def batch_of(self, index: int) -> int:
+        """The number of the batch that has an item."""
+        return bisect_right(self._firsts, index) - 1
+
+
 class BatchedRows:
-    """Items of which many share a task instance."""
+    """Items of which many share a task instance. What belongs to a batch is read when it is asked for."""
 
     def __init__(self, session: Session, job_id: str, run_id: str, references: list[dict[str, Any]]) -> None:
         from airflow.models.dagrun import DagRun
@@ -99,45 +133,71 @@ class BatchedRows:
         self._session, self._job_id, self._run_id = session, job_id, run_id
         self._run = session.scalar(select(DagRun.id).where(DagRun.dag_id == job_id, DagRun.run_id == run_id))
         self._batches = [Batch.read(reference) for reference in references]
-        self._firsts = [batch.first for batch in self._batches]
-        self.items: list[dict[str, Any]] = []
-        for batch in self._batches:
-            self.items += decoded(session.scalar(select_xcom(job_id, run_id, batch.key))) or []
+        self.items = _Items(session, job_id, run_id, self._batches)
+        self._number = self.items.batch_of
         found = instances(session, job_id, run_id)
-        together = found.get(-1)
-        self._standings: list[Standing] = []
-        self.known: dict[int, Row] = {}
-        journals = self._journals()
-        for batch in self._batches:
-            standing = replay(journals.get(batch.number, ()))
-            self._standings.append(standing)
-            ti = found.get(batch.number, together)
-            if ti is None:
-                continue
-            if which := standing.due(lives(ti.max_tries), batch.plan, batch.count):
-                standing.begin(lives(ti.max_tries), which)
-            for index in range(batch.first, batch.end):
-                self.known[index] = _row(index, ti.state, standing)
+        self._instances = [found.get(batch.number, found.get(-1)) for batch in self._batches]
+        self._standings: dict[int, Standing] = {}
+        self._only: list[int] | None = None
 
-    def _journals(self) -> dict[int, list[dict[str, Any]]]:
+    @cached_property
+    def known(self) -> dict[int, Row]:
+        """See ``Rows``."""
+        indexes = range(len(self.items)) if self._only is None else self._only
+        self._replay(indexes)
+        return {
+            index: _row(index, ti.state, self._standings[number])
+            for index in indexes
+            if (ti := self._instances[number := self._number(index)]) is not None
+        }
+
+    def only(self, indexes: list[int]) -> None:
+        """See ``Rows``."""
+        self._only = indexes
+
+    def states(self) -> dict[int, str | None]:
+        """See ``Rows``."""
+        self._replay(range(len(self.items)))
+        return {
+            index: _state(index, ti.state, self._standings[batch.number])
+            for batch, ti in zip(self._batches, self._instances, strict=True)
+            if ti is not None
+            for index in range(batch.first, batch.end)
+        }
+
+    def _replay(self, indexes: Iterable[int]) -> None:
+        """Read the journals of the batches of some items, if that has not been done."""
         from airflow.models.task_state_store import TaskStateStoreModel as Store
 
+        missing = {self._number(index) for index in indexes} - self._standings.keys()
+        if not missing:
+            return
         rows = self._session.execute(
             select(Store.map_index, Store.value)
-            .where(Store.dag_run_id == self._run, Store.task_id == PAYLOAD, Store.key.like("log-%"))
+            .where(
+                Store.dag_run_id == self._run,
+                Store.task_id == PAYLOAD,
+                Store.map_index.in_(missing),
+                Store.key.like("log-%"),
+            )
             .order_by(Store.map_index, Store.key)
         )
-        found: dict[int, list[dict[str, Any]]] = {}
-        for index, value in rows:
-            found.setdefault(index, []).append(json.loads(value))
-        return found
+        journals: dict[int, list[dict[str, Any]]] = {}
+        for number, value in rows:
+            journals.setdefault(number, []).append(json.loads(value))
+        for number in missing:
+            batch, ti = self._batches[number], self._instances[number]
+            standing = self._standings[number] = replay(journals.get(number, ()))
+            if ti is not None and (which := standing.due(lives(ti.max_tries), batch.plan, batch.count)):
+                standing.begin(lives(ti.max_tries), which)
 
     def outcomes(self, indexes: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
         """See ``Rows``. Read in windows of some size: items end in any order, and a row is read once in each window."""
+        self._replay(indexes)
         window: list[int] = []
         size = 0
         for index in indexes:
-            if index not in self.known or self.known[index].state not in ENDED:
+            if self._state(index) not in ENDED:
                 continue
             window.append(index)
             ended = self._ended(index)
@@ -146,13 +206,6 @@ class BatchedRows:
                 yield from self._window(window)
                 window, size = [], 0
         yield from self._window(window)
-
-    def only(self, indexes: list[int]) -> None:
-        """See ``Rows``. They are read with the journals, which are of many."""
-
-    def states(self) -> dict[int, str | None]:
-        """See ``Rows``."""
-        return {index: row.state for index, row in self.known.items()}
 
     def attempts(self, index: int) -> list[Attempt]:
         """See ``Rows``. Of attempts that share a task instance the last one is kept, and how many there were."""
@@ -163,6 +216,7 @@ class BatchedRows:
 
     def next_attempt(self, index: int) -> datetime | None:
         """See ``Rows``: as the journal has it."""
+        self._replay([index])
         tried = self._standings[self._number(index)].tried.get(index)
         return None if tried is None else datetime.fromtimestamp(tried[1] / 1000, UTC)
 
@@ -173,8 +227,10 @@ class BatchedRows:
     def _ended(self, index: int) -> Ended | None:
         return self._standings[self._number(index)].ended.get(index)
 
-    def _number(self, index: int) -> int:
-        return bisect_right(self._firsts, index) - 1
+    def _state(self, index: int) -> str | None:
+        number = self._number(index)
+        ti = self._instances[number]
+        return None if ti is None else _state(index, ti.state, self._standings[number])
 
     def _window(self, indexes: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
         places: dict[tuple[int, int], list[int]] = {}
@@ -189,7 +245,7 @@ class BatchedRows:
                 bodies[index] = text[ended.offset : ended.offset + ended.length]
         for index in indexes:
             outcome = self._outcome(index, bodies.pop(index)) if index in bodies else None
-            yield index, reconciled(index, self.known[index].state, outcome)
+            yield index, reconciled(index, self._state(index), outcome)
 
     def _outcome(self, index: int, body: str) -> dict[str, Any]:
         standing = self._standings[self._number(index)]
@@ -234,15 +290,23 @@ class BatchedRows:
         return self._standings[number].shapes.get(row, (0, False))
 
 
+def _state(index: int, state: str | None, standing: Standing) -> str | None:
+    """The state of an item, as a task instance of its own would have it, given that of its batch's."""
+    ended = standing.ended.get(index)
+    if ended is not None:
+        return "success" if ended.ok or state == "success" else "failed"
+    if state in ENDED:
+        return state
+    if index in standing.flying and state in RUNNING:
+        return "running"
+    return "up_for_retry" if index in standing.tried else None
+
+
 def _row(index: int, state: str | None, standing: Standing) -> Row:
+    own = _state(index, state, standing)
     ended = standing.ended.get(index)
     if ended is not None:
         start = datetime.fromtimestamp(ended.start / 1000, UTC)
-        own = "success" if ended.ok or state == "success" else "failed"
         return Row(own, ended.attempts, start, start + timedelta(milliseconds=ended.took))
     attempts = standing.tried[index][0] if index in standing.tried else 0
-    if state in ENDED:
-        return Row(state, attempts, None, None)
-    if index in standing.flying and state in RUNNING:
-        return Row("running", attempts + 1, None, None)
-    return Row("up_for_retry" if attempts else None, attempts, None, None)
+    return Row(own, attempts + (own == "running"), None, None)

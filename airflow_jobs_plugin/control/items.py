@@ -84,15 +84,15 @@ class Filter:
     """Whether items that succeeded come with their results, which may be large."""
 
 
+@no_collections()
 def list_items(session: Session, job_id: str, run_id: str, wanted: Filter) -> tuple[list[ItemView], int]:
     """A page of a run's items with their outcomes, and how many match. Raises ``NotFoundError``."""
-    with no_collections():
-        found_rows = _rows(session, job_id, run_id)
-        page, total = _page(found_rows, wanted)
-        rows = found_rows.known
+    found = _rows(session, job_id, run_id)
+    page, total = _page(found, wanted)
+    rows = found.known
     read = page if wanted.results else [n for n in page if _status(rows.get(n)) != "SUCCEEDED"]
-    outcomes = dict(found_rows.outcomes(read))
-    views = [_view(job_id, run_id, n, found_rows.items[n], rows) for n in page]
+    outcomes = dict(found.outcomes(read))
+    views = [_view(job_id, run_id, n, found.items[n], rows) for n in page]
     return [_with(view, outcomes.get(view.index)) for view in views], total
 
 
@@ -100,7 +100,9 @@ def _page(rows: Rows, wanted: Filter) -> tuple[list[int], int]:
     """The indexes of the items that a page shows, and how many match. Of ten thousand it shows a hundred: the others
     are looked at only as far as the filter and the order ask."""
     items = rows.items
-    found = [n for n, item in enumerate(items) if _says(item, wanted.search)]
+    found = list(range(len(items)))
+    if wanted.search:
+        found = [n for n in found if _says(items[n], wanted.search)]
     if wanted.status is not None:
         states = rows.states()
         found = [n for n in found if _status_of(states.get(n)) == wanted.status]
@@ -118,6 +120,7 @@ def _page(rows: Rows, wanted: Filter) -> tuple[list[int], int]:
     return page, len(found)
 
 
+@no_collections()
 def get_item(session: Session, job_id: str, run_id: str, index: int) -> ItemView:
     """One item with its outcome. Raises ``NotFoundError``."""
     found = _one(session, job_id, run_id, index)
@@ -125,6 +128,7 @@ def get_item(session: Session, job_id: str, run_id: str, index: int) -> ItemView
     return _with(view, dict(found.outcomes([index])).get(index))
 
 
+@no_collections()
 def examine(session: Session, job_id: str, run_id: str, index: int) -> tuple[ItemView, ItemAttempts]:
     """One item with its outcome, and what is known of its attempts. Raises ``NotFoundError``."""
     found = _one(session, job_id, run_id, index)
@@ -141,8 +145,7 @@ def examine(session: Session, job_id: str, run_id: str, index: int) -> tuple[Ite
 
 
 def _one(session: Session, job_id: str, run_id: str, index: int) -> Rows:
-    with no_collections():
-        found = _rows(session, job_id, run_id)
+    found = _rows(session, job_id, run_id)
     if not 0 <= index < len(found.items):
         raise NotFoundError("item-not-found", f"the run {run_id!r} has no item {index}; it has {len(found.items)}")
     found.only([index])
@@ -204,9 +207,7 @@ _KEYS: dict[str, Callable[[int, dict[str, Any], Row | None], Any]] = {
 }
 
 
-def _says(item: dict[str, Any], search: str | None) -> bool:
-    if not search:
-        return True
+def _says(item: dict[str, Any], search: str) -> bool:
     text = search.casefold()
     if text in item["api"].casefold():
         return True

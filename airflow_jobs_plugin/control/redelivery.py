@@ -42,7 +42,7 @@ def redeliver(session: Session, job_id: str, run_id: str) -> None:
         raise ConflictError("run-active", f"the run {run_id!r} has not ended; its results are delivered when it closes")
     if view.counts.total is None:
         raise ConflictError("nothing-to-deliver", f"the plan of {run_id!r} failed, so there are no results")
-    if job.job.sink is None:
+    if job.outline.sink is None:
         raise ConflictError("no-sink", f"the job {job_id!r} has no sink; give it one first")
     if job.paused:
         raise ConflictError("job-paused", f"the job {job_id!r} is paused; resume it first")

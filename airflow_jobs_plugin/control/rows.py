@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -55,8 +55,10 @@ class Attempt:
 class Rows(Protocol):
     """The items of one run."""
 
-    items: list[dict[str, Any]]
-    """The list, as ``plan`` wrote it and appends have extended it."""
+    @property
+    def items(self) -> Sequence[dict[str, Any]]:
+        """The list, as ``plan`` wrote it and appends have extended it."""
+        ...
 
     @property
     def known(self) -> dict[int, Row]:
@@ -92,8 +94,9 @@ class Rows(Protocol):
 def no_collections() -> Iterator[None]:
     """While many objects are made that all go again soon, have Python not look for garbage among them.
 
-    It would every few hundred, and every so often through all that the server has in memory: 0.4 s, in which no
-    request goes on. Another thread that is in here too may have it looked for again a little early; nothing worse.
+    It would every few hundred, and every so often through all that the server has in memory: 0.5 s and more, in which
+    no request goes on. They are to be gone when this is left: what is still there then is looked through. Another
+    thread that is in here too may have it looked for again a little early; nothing worse.
     """
     was = gc.isenabled()
     gc.disable()
