@@ -81,6 +81,7 @@ def test_both_workers_are_killed_in_mid_call(world: World, tally: Tally) -> None
     tally(reckoned(world, runs, 8, deaths=1))
 
 
+@pytest.mark.thorough
 def test_one_of_two_schedulers_is_killed(world: World, tally: Tally) -> None:
     payload = [*slow(5, 2), {"apiName": "grow", "parameters": {"width": 2}}]
     runs = world.start("scheduler", payload, maxConcurrentRequests=2)
@@ -95,6 +96,7 @@ def test_one_of_two_schedulers_is_killed(world: World, tally: Tally) -> None:
     tally(figures)
 
 
+@pytest.mark.thorough
 def test_the_api_server_is_killed_during_creates_triggers_and_appends(world: World, tally: Tally) -> None:
     api = world.api
     api.released.clear()
@@ -166,6 +168,7 @@ def test_postgresql_and_redis_are_killed_in_mid_run(world: World, tally: Tally) 
     tally(reckoned(world, runs, 10, deaths=1), restarted=sum(world.airflow.restarts.values()))
 
 
+@pytest.mark.thorough
 def test_the_disk_of_a_workers_logs_is_full(world: World, tally: Tally) -> None:
     retry = {"maximumAttempts": 5, "initialInterval": "2s"}
     with disks.full(world.airflow.machine("worker-1") / "logs") as filler:
