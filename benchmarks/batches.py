@@ -67,10 +67,7 @@ class Memory(threading.Thread):
 
     def __init__(self, airflow: AirflowStack) -> None:
         super().__init__(daemon=True)
-        # Each is the child of a process that watches it.
-        self._components = {
-            name: psutil.Process(process.pid).children()[0] for name, process in airflow.processes.items()
-        }
+        self._components = {name: process.running()[0] for name, process in airflow.processes.items()}
         self._stop_it = threading.Event()
         self.most: dict[str, float] = {}
 
@@ -239,7 +236,7 @@ class Bench:
             if how is not None:
                 self.until(lambda: self.stats()["calls"] > items // 2)
                 port = int(self.url.rsplit(":", 1)[1])
-                for child in psutil.Process(self.airflow.processes["scheduler"].pid).children(recursive=True):
+                for child in self.airflow.processes["scheduler"].running()[1:]:
                     try:
                         if any(c.raddr and c.raddr.port == port for c in child.net_connections("tcp")):
                             os.kill(child.pid, how)

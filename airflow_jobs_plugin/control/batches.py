@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Any, overload
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from airflow_jobs_plugin.control.rows import Attempt, Row, decoded, instances, select_xcom
+from airflow_jobs_plugin.control.transactions import Overtaken
 from airflow_jobs_plugin.run.batches import SIZES, Batch
 from airflow_jobs_plugin.run.items import PAYLOAD, PLAN
 from airflow_jobs_plugin.run.journal import PROGRESS, Ended, Standing, outcome_of, piece_key, replay, unpack
@@ -91,7 +92,7 @@ def sizes_row(store: Any, run: Any) -> tuple[Any, ...]:
     return store.dag_run_id == run.id, store.task_id == PLAN, store.map_index == -1, store.key == SIZES
 
 
-class _Items(Sequence[dict[str, Any]]):
+class _Items:
     """The items of all batches; those of a batch are read when one of them is asked for."""
 
     def __init__(self, session: Session, job_id: str, run_id: str, batches: list[Batch]) -> None:
@@ -103,20 +104,14 @@ class _Items(Sequence[dict[str, Any]]):
     def __len__(self) -> int:
         return self._batches[-1].end
 
-    @overload
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
-    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
-        if isinstance(index, slice):
-            return [self[n] for n in range(*index.indices(len(self)))]
-        if not 0 <= index < len(self):
-            raise IndexError(index)
+    def __getitem__(self, index: int) -> dict[str, Any]:
         number = self.batch_of(index)
         if number not in self._read:
-            key = self._batches[number].key
-            found = self._session.scalar(select_xcom(self._job_id, self._run_id, key))
-            self._read[number] = decoded(found) or []
+            batch = self._batches[number]
+            found = decoded(self._session.scalar(select_xcom(self._job_id, self._run_id, batch.key))) or []
+            if len(found) < batch.count:
+                raise Overtaken  # the run was cleared since the references were read, and is planned anew
+            self._read[number] = found
         return self._read[number][index - self._firsts[number]]
 
     def batch_of(self, index: int) -> int:
@@ -144,7 +139,7 @@ class BatchedRows:
     def known(self) -> dict[int, Row]:
         """See ``Rows``."""
         indexes = range(len(self.items)) if self._only is None else self._only
-        self._replay(indexes)
+        self._replay(map(self._number, indexes))
         return {
             index: _row(index, ti.state, self._standings[number])
             for index in indexes
@@ -157,7 +152,7 @@ class BatchedRows:
 
     def states(self) -> dict[int, str | None]:
         """See ``Rows``."""
-        self._replay(range(len(self.items)))
+        self._replay(range(len(self._batches)))
         return {
             index: _state(index, ti.state, self._standings[batch.number])
             for batch, ti in zip(self._batches, self._instances, strict=True)
@@ -165,11 +160,11 @@ class BatchedRows:
             for index in range(batch.first, batch.end)
         }
 
-    def _replay(self, indexes: Iterable[int]) -> None:
-        """Read the journals of the batches of some items, if that has not been done."""
+    def _replay(self, numbers: Iterable[int]) -> None:
+        """Read the journals of some batches, if that has not been done."""
         from airflow.models.task_state_store import TaskStateStoreModel as Store
 
-        missing = {self._number(index) for index in indexes} - self._standings.keys()
+        missing = set(numbers) - self._standings.keys()
         if not missing:
             return
         rows = self._session.execute(
@@ -193,7 +188,7 @@ class BatchedRows:
 
     def outcomes(self, indexes: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
         """See ``Rows``. Read in windows of some size: items end in any order, and a row is read once in each window."""
-        self._replay(indexes)
+        self._replay(map(self._number, indexes))
         window: list[int] = []
         size = 0
         for index in indexes:
@@ -216,8 +211,9 @@ class BatchedRows:
 
     def next_attempt(self, index: int) -> datetime | None:
         """See ``Rows``: as the journal has it."""
-        self._replay([index])
-        tried = self._standings[self._number(index)].tried.get(index)
+        number = self._number(index)
+        self._replay([number])
+        tried = self._standings[number].tried.get(index)
         return None if tried is None else datetime.fromtimestamp(tried[1] / 1000, UTC)
 
     def task_of(self, index: int) -> int:

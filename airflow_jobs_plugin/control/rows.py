@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -52,11 +52,19 @@ class Attempt:
     """None: it has not ended."""
 
 
+class Items(Protocol):
+    """The items of one run, as ``plan`` wrote them; they may be read when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> dict[str, Any]: ...
+
+
 class Rows(Protocol):
-    """The items of one run."""
+    """What is known of the items of one run."""
 
     @property
-    def items(self) -> Sequence[dict[str, Any]]:
+    def items(self) -> Items:
         """The list, as ``plan`` wrote it and appends have extended it."""
         ...
 

@@ -103,6 +103,13 @@ class ManagedProcess:
         """The process id of the nanny; the command is its child."""
         return self._nanny.pid
 
+    def running(self) -> list[psutil.Process]:
+        """The command, first, and all that it has started; none if it has ended."""
+        try:
+            return psutil.Process(self.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
     def poll(self) -> int | None:
         """Return the exit status, or None while it runs."""
         return self._nanny.poll()

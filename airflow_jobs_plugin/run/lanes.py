@@ -112,8 +112,8 @@ class Lanes:
         targets = shares(self.most, {**wants, self._index: want}) if others else {self._index: self.most}
         target = targets[self._index]
         if target <= self.allowed:
-            # A lane that changes hands stands still for a moment, so what nobody is short of is kept.
-            if self._is_short(others, targets):
+            # A lane that changes hands stands still for a moment, so what is of use and nobody is short of is kept.
+            if self.allowed > want or self._is_short(others, targets):
                 # Fewer from this moment on. What is in flight still counts until it has landed.
                 self.allowed = target
             await self._show(max(self.allowed, min(flying(), self.most)), want)
@@ -121,7 +121,7 @@ class Lanes:
             return
         free = self.most - _claimed(others)
         raised = min(target, max(free, self.allowed))
-        self.settled = raised == target
+        self.settled = not self._lacks(target, raised)
         await self._show(max(raised, flying()), want)
         if raised <= self.allowed:
             return
@@ -134,9 +134,11 @@ class Lanes:
             self.settled = False
 
     def _is_short(self, others: dict[int, tuple[int, int] | None], targets: dict[int, int]) -> bool:
+        return any(self._lacks(targets[n], shown[0]) for n, shown in others.items() if shown is not None)
+
+    def _lacks(self, target: int, claim: int) -> bool:
         """Whether somebody has no lane, or clearly fewer than would be right."""
-        claims = {n: shown[0] for n, shown in others.items() if shown is not None}
-        return any(targets[n] - claim > (self.most // 16 if claim else 0) for n, claim in claims.items())
+        return target - claim > (self.most // 16 if claim else 0)
 
     async def leave(self) -> None:
         """Leave all lanes to the others: nothing is in flight, and nothing will be."""

@@ -42,7 +42,7 @@ def report(airflow: AirflowStack, run: dict[str, Any]) -> dict[str, Any]:
 def calling(airflow: AirflowStack, api: Api) -> list[int]:
     """The task processes that have an open connection to the API."""
     found = []
-    for child in psutil.Process(airflow.processes["scheduler"].pid).children(recursive=True):
+    for child in airflow.processes["scheduler"].running()[1:]:
         try:
             if any(c.raddr and c.raddr.port == api.port for c in child.net_connections(kind="tcp")):
                 found.append(child.pid)

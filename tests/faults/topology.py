@@ -13,16 +13,12 @@ import psutil
 
 from airflow_jobs_plugin.demo import environment
 from airflow_jobs_plugin.demo.postgres import EmbeddedPostgres
+from airflow_jobs_plugin.demo.run import DAG_FILE
 from airflow_jobs_plugin.demo.stack import COMMANDS, AirflowStack
 from tests.redis_server import RedisServer
 
 log = logging.getLogger(__name__)
 
-FACTORY = '''"""An Airflow DAG per job."""
-from airflow_jobs_plugin.factory import load_jobs
-
-globals().update(load_jobs())
-'''
 WORKERS = ("worker-1", "worker-2")
 SCHEDULERS = ("scheduler", "scheduler-2")
 #: Tasks that a worker runs at the same time.
@@ -88,7 +84,7 @@ class Topology(AirflowStack):
         machine = self.machine(name)
         for folder in ("dags", "logs", "tmp"):
             (machine / folder).mkdir(parents=True, exist_ok=True)
-        (machine / "dags" / "jobs.py").write_text(FACTORY)
+        (machine / "dags" / "jobs.py").write_text(DAG_FILE)
         own = {key: _moved(value, self.home, machine) for key, value in self.env.items() if key.startswith("AIRFLOW")}
         return {**self.env, **own, "TMPDIR": str(machine / "tmp")}
 
@@ -110,12 +106,8 @@ class Topology(AirflowStack):
 
     def running(self, name: str) -> list[psutil.Process]:
         """Return the processes of a component, without the nanny above them; none if it does not run."""
-        if name not in self.processes:
-            return []
-        try:
-            return psutil.Process(self.processes[name].pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            return []
+        process = self.processes.get(name)
+        return [] if process is None else process.running()
 
     def in_flight(self, name: str, port: int) -> int:
         """Return how many connections to a port of 127.0.0.1 a component has open."""

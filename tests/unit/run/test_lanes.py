@@ -155,3 +155,37 @@ def test_together_never_more_than_allowed_and_no_lane_idle_for_long(seed: int) -
     assert worst <= most
     if looks > 50 and most > 1:
         assert used / looks > 0.4 * most, "lanes stood idle while there was work"
+
+
+def settled(most: int, shown: dict[int, tuple[int, int]], want: int, flying: int = 0, allowed: int = 0) -> Lanes:
+    """Instance 0 after one look at what the others show."""
+    world = World()
+    world.running, world.shown = {0, *shown}, dict(shown)
+
+    async def at_once(function: Any, *arguments: Any) -> Any:
+        return function(*arguments)
+
+    lanes = Lanes(most, 0, OneBoard(world, 0), at_once)  # type: ignore[arg-type]
+    lanes.allowed = allowed
+    asyncio.run(lanes.settle(want, lambda: flying))
+    return lanes
+
+
+def test_a_lane_or_two_that_nobody_is_short_of_stays_where_it_is() -> None:
+    lanes = settled(50, {1: (24, 4096)}, want=4096, flying=26, allowed=26)
+    assert (lanes.allowed, lanes.settled) == (26, True)
+    # The other one does not wait for them, either.
+    lanes = settled(50, {1: (26, 4096)}, want=4096, flying=24, allowed=24)
+    assert (lanes.allowed, lanes.settled) == (24, True)
+
+
+def test_who_has_far_too_many_or_all_leaves_some() -> None:
+    lanes = settled(50, {1: (10, 4096)}, want=4096, flying=40, allowed=40)
+    assert (lanes.allowed, lanes.settled) == (25, False), "they are free when the calls in them have ended"
+    assert settled(50, {1: (0, 4096)}, want=4096, flying=0, allowed=50).allowed == 25
+    # Of few lanes each one counts.
+    assert settled(5, {1: (1, 4096)}, want=4096, flying=4, allowed=4).allowed == 3
+
+
+def test_who_waits_for_a_last_call_keeps_no_lane_but_its_own() -> None:
+    assert settled(50, {1: (46, 4096)}, want=1, flying=1, allowed=4).allowed == 1
