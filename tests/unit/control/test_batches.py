@@ -73,10 +73,10 @@ def rows(session: Session) -> BatchedRows:
     return BatchedRows(session, JOB, RUN, [batch.written() for batch in BATCHES])
 
 
-def reads(session: Session) -> list[str]:
-    """What is asked of the database from now on."""
-    asked: list[str] = []
-    event.listen(session.get_bind(), "before_cursor_execute", lambda *told: asked.append(f"{told[2]} {told[3]}"))
+def reads(session: Session) -> list[tuple[Any, ...]]:
+    """The parameters of what is asked of the database from now on."""
+    asked: list[tuple[Any, ...]] = []
+    event.listen(session.get_bind(), "before_cursor_execute", lambda *told: asked.append(told[3]))
     return asked
 
 
@@ -85,12 +85,16 @@ def test_outcomes_are_the_same_however_many_rows_a_query_reads(
     session: Session, monkeypatch: pytest.MonkeyPatch, pieces: int
 ) -> None:
     monkeypatch.setattr(batches, "PIECES", pieces)
+    asked = reads(session)
     found = dict(rows(session).outcomes(list(range(7))))
     assert list(found) == [0, 1, 2, 3, 4, 5], "the last has not ended"
     assert [outcome.get("result") for outcome in found.values()] == [
         {"n": 0}, {"n": 1}, None, {"n": 3}, {"n": 4}, None,
     ]  # fmt: skip
     assert [index for index, outcome in found.items() if outcome["status"] == "failed"] == [2, 5]
+    bodies = [[word for word in words if str(word).startswith("body-")] for words in asked]
+    assert sum(map(len, bodies)) == (4 if pieces < 200 else 2), "each once; a key stands for those of all batches"
+    assert sum(map(bool, bodies)) == {1: 4, 3: 2, 200: 1}[pieces]
 
 
 def test_states_and_rows_say_the_same(session: Session) -> None:
@@ -107,7 +111,9 @@ def test_a_page_reads_the_batches_that_it_shows(session: Session) -> None:
     assert [found.items[n]["n"] for n in (3, 4)] == [3, 4]
     assert list(found.known) == [3, 4]
     assert [index for index, _ in found.outcomes([3, 4])] == [3, 4]
-    assert len(asked) == 3, "items, journal, bodies; each of one batch"
+    items, journal, _ = asked
+    assert BATCHES[1].key in items
+    assert journal == (1, PAYLOAD, 1, "log-%"), "of the second batch alone"
     assert found.task_of(4) == 1
 
 
