@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import HTTPException, Request
 
+from airflow_jobs_plugin import fields
 from airflow_jobs_plugin.api.errors import answer
 from airflow_jobs_plugin.control import tokens
 from airflow_jobs_plugin.control.transactions import transact
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 #: The routes that take run tokens, whatever comes before; the second one only those of the task that closes the run.
 _APPENDS = re.compile(r"/jobs/[^/]+/runs/[^/]+/payloads$")
 _OUTCOMES = re.compile(r"/jobs/[^/]+/runs/[^/]+/outcomes(/counts)?$")
+#: The one route that tells something to whoever asks.
+_HEALTH = re.compile(r"/api/v1(/workspace/[^/]+/projects/[^/]+)?/health$")
+#: The job and the run that a request is about.
+_ABOUT = re.compile(r"/jobs/(?P<job_id>[^/]+)(?:/runs/(?P<run_id>[^/]+))?")
 
 
 class Authenticated:
@@ -34,11 +39,16 @@ class Authenticated:
             await self.app(scope, receive, send)
             return
         request = Request(scope, receive)
-        refusal = _unreadable(request) or await _identify(request)
-        if refusal is not None:
-            await refusal(scope, receive, send)
-            return
-        await self.app(scope, receive, send)
+        with fields.bound(**_about(scope)):
+            refusal = _unreadable(request) or await _identify(request)
+            await (refusal or self.app)(scope, receive, send)
+
+
+def _about(scope: Scope) -> dict[str, str]:
+    """Of which job and run a request's lines in the log are, as far as its path says so."""
+    # Below where Airflow mounts it, which has the same name as the routes of jobs.
+    found = _ABOUT.search(scope["path"].removeprefix(scope.get("root_path", "")))
+    return {name: value[:250] for name, value in found.groupdict().items() if value} if found else {}
 
 
 async def _identify(request: Request) -> Any:
@@ -48,10 +58,18 @@ async def _identify(request: Request) -> Any:
     if scheme.lower() == "bearer" and credentials.strip().startswith(PREFIX):
         return await run_in_threadpool(_permit, request, credentials.strip())
     request.state.permit = None
+    is_probe = request.method in SAFE and _HEALTH.search(request.scope["path"]) is not None
+    request.state.job_user = None
+    if is_probe and not credentials and "x-api-key" not in request.headers and not request.cookies:
+        return None
     try:
         request.state.job_user = await identify(request)
     except HTTPException as error:
         return answer(error.status_code, str(error.detail), headers=dict(error.headers or {}))
+    except Exception:
+        # Who asks is in the database, too, and that it does not answer is what a probe is to hear.
+        if not is_probe:
+            raise
     return None
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from airflow_jobs_plugin import __version__
-from airflow_jobs_plugin.api import docs, document, errors, items, jobs, runs
+from airflow_jobs_plugin.api import docs, document, errors, health, items, jobs, runs
 from airflow_jobs_plugin.api.access import Authenticated
 
 #: Where Airflow mounts the app, and where its routes are below that.
@@ -43,6 +43,7 @@ def create_app() -> FastAPI:
     routes.include_router(jobs.router)
     routes.include_router(runs.router)
     routes.include_router(items.router)
+    routes.include_router(health.router)
     app.include_router(routes, prefix=ROOT)
     app.include_router(routes, prefix=PLATFORM, include_in_schema=False)
     app.add_middleware(Authenticated)

@@ -14,6 +14,7 @@ TAGS = [
     {"name": "jobs", "description": "Stored definitions: created, read, changed, deleted, paused and resumed."},
     {"name": "runs", "description": "Executions of a job: triggered, watched, terminated, and their results."},
     {"name": "schedules", "description": "When a schedule would fire, without a job."},
+    {"name": "health", "description": "What has to work for jobs to run."},
 ]
 #: The security scheme of run tokens, which one route takes beside the others.
 RUN_TOKEN = "runToken"

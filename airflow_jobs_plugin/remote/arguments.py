@@ -15,6 +15,8 @@ or --token-file, else AIRFLOW_JOBS_USERNAME and AIRFLOW_JOBS_PASSWORD, else whoe
 
 def add(commands: Any) -> None:
     """Add the commands to the sub-parsers of a parser."""
+    _command(commands, "health", "show what has to work for jobs to run; exit status 1 if no job can")
+
     create = _command(commands, "create", "create a job from a definition")
     _definition(create)
 

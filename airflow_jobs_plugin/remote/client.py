@@ -42,6 +42,10 @@ class JobsClient:
     ) -> None:
         self._session.close()
 
+    def health(self) -> Json:
+        """The plugin's health: ``{"status", "version", "parts"}``, also where it is unhealthy."""
+        return self._session.object("GET", "health", "status", "parts", also=(503,))
+
     # -- jobs --------------------------------------------------------------------------------------------
 
     def jobs(self, **filters: str | None) -> Iterator[Page]:

@@ -8,13 +8,14 @@ import sys
 from collections.abc import Callable
 
 from airflow_jobs_plugin.errors import ConfigurationError, JobsError
-from airflow_jobs_plugin.remote import connection
+from airflow_jobs_plugin.remote import connection, health
 from airflow_jobs_plugin.remote import job_commands as jobs
 from airflow_jobs_plugin.remote import run_commands as runs
 from airflow_jobs_plugin.remote.client import JobsClient
 from airflow_jobs_plugin.remote.output import Output
 
 _COMMANDS: dict[str, Callable[[JobsClient, argparse.Namespace, Output], int]] = {
+    "health": health.show,
     "create": jobs.create,
     "update": jobs.update,
     "list": jobs.list_,

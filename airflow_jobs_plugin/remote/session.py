@@ -91,20 +91,28 @@ class Session:
         params: Params | None = None,
         body: Any = None,
         headers: Mapping[str, str] | None = None,
+        also: tuple[int, ...] = (),
     ) -> httpx.Response:
         """Send a request; returns the good answer.
 
         :param path: below the plugin's routes, its segments percent-encoded
         :param params: of the query; those that are None are left out
         :param body: JSON value; None for an empty body
+        :param also: statuses that are no refusal either
         """
-        response = self._open(method, path, params, body, headers or {})
+        response = self._open(method, path, params, body, headers or {}, also)
         with self._explained():
             response.read()
         return response
 
     def _open(
-        self, method: str, path: str, params: Params | None, body: Any, headers: Mapping[str, str]
+        self,
+        method: str,
+        path: str,
+        params: Params | None,
+        body: Any,
+        headers: Mapping[str, str],
+        also: tuple[int, ...] = (),
     ) -> httpx.Response:
         """Send a request with the token; returns the good answer, whose body has not been read."""
         for renewable in (self._connection.token is None, False):
@@ -117,7 +125,7 @@ class Session:
             # The token has expired meanwhile; a request that is refused so has done nothing.
             response.close()
             self._token = None
-        if not response.is_success:
+        if not response.is_success and response.status_code not in also:
             raise self._refusal(response)
         return response
 

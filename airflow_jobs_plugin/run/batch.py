@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowRescheduleException
 
+from airflow_jobs_plugin import fields
 from airflow_jobs_plugin.errors import AttemptError, ItemFailedError
 from airflow_jobs_plugin.run.appending import append_children
 from airflow_jobs_plugin.run.attempts import Items, Stopping, limits
@@ -22,6 +23,7 @@ from airflow_jobs_plugin.run.batches import Batch
 from airflow_jobs_plugin.run.items import PLAN, policy_of
 from airflow_jobs_plugin.run.journal import Ended, outcome_of
 from airflow_jobs_plugin.run.lanes import Board, Lanes
+from airflow_jobs_plugin.run.measured import Tally
 from airflow_jobs_plugin.run.memory import ItemMemory
 from airflow_jobs_plugin.run.recording import ROW_ITEMS, ROW_SECONDS, Journal
 from airflow_jobs_plugin.run.rescheduling import later
@@ -114,6 +116,7 @@ class _Driver:
         self._flying: dict[int, asyncio.Task[None]] = {}
         self._failures = 0
         self._sender = Sender(context, job, self._sent)
+        self._tally = Tally(job.id)
         standing = journal.standing
         self._suspects = {index for index, deaths in standing.deaths.items() if deaths >= ALONE}
         self._attempts = {index: attempts for index, (attempts, _) in standing.tried.items()}
@@ -297,9 +300,11 @@ class _Driver:
         self._kept.set()
         self._kept = asyncio.Event()
         for index, ended, body in kept:
+            self._tally.item(ended.ok)
             if self._sender.wanted:
                 outcome = outcome_of(index, ended, body, self._made.message(index), sent=False)
                 self._sender.send(self._item(index), index, outcome)
+        self._tally.send()
 
     async def _finish(self, ticks: list[asyncio.Task[None]]) -> None:
         # What is left to do needs no lanes; rows go on to be written while deliveries are awaited.
@@ -339,7 +344,15 @@ class _Driver:
                 begun = time.time()
             memory = ItemMemory(self._context, index)
             attempt = self._made.attempt(index, item, number, memory)
-            result = await caller(attempt)
+            # In the context of this coroutine alone, so there is nothing to take back.
+            fields.bind(item=index, item_id=attempt.item_id, attempt=number)
+            called = time.monotonic()
+            try:
+                result = await caller(attempt)
+            except Exception:
+                self._tally.attempt(False, time.monotonic() - called)
+                raise
+            self._tally.attempt(True, time.monotonic() - called)
             if result.extended_payloads:
                 permit = self._made.permit(index, own=True)
                 # Not among ``ask``'s few threads: it may wait for minutes.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_jobs_plugin.run import harvest
+from airflow_jobs_plugin.run import harvest, measured
 from airflow_jobs_plugin.run.batches import is_batch
 from airflow_jobs_plugin.run.delivering import Closing, RetryLater
 from airflow_jobs_plugin.run.rescheduling import later
@@ -69,6 +69,7 @@ def close(context: Context, job: Job, items: list[dict[str, Any]] | None, judged
     and a retried ``DeliveryError`` while the sink's window is open.
     """
     if items is None:
+        measured.run(context, "FAILURE")
         raise AirflowFailException("The plan failed, so nothing was called; the log of the task 'plan' says why")
     brought = harvest.of_batches(context) if is_batch(items[0]) else harvest.of_instances(context, items)
     if brought.open:
@@ -94,7 +95,11 @@ def close(context: Context, job: Job, items: list[dict[str, Any]] | None, judged
             context["ti"].xcom_push("return_value", {**report, "delivery": error.report})
             raise
     context["ti"].xcom_push("return_value", report)
-    if report["delivery"] and report["delivery"]["status"] == "failed":
+    undelivered = bool(report["delivery"] and report["delivery"]["status"] == "failed")
+    if not judged:  # else it was counted when it closed the first time
+        measured.run(context, "FAILURE" if undelivered else status)
+    if undelivered:
+        measured.given_up(job.id)
         raise AirflowFailException(f"The results were not delivered: {report['delivery']['message']}")
     if status == "FAILURE":
         tolerated = "" if judged else f"; tolerated: {job.configuration.tolerated_failure_percentage:g}%"

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_jobs_plugin.errors import DeliveryError
+from airflow_jobs_plugin.run.measured import MeasuredSink
 from airflow_jobs_plugin.run.messages import delivery_of, facts_of, wanted
 from airflow_jobs_plugin.run.notes import Indexes, Notes
 from airflow_jobs_plugin.run.outcomes import Brought, decoded, store_outcome
@@ -58,7 +59,7 @@ def sink_of(context: Context, job: Job) -> DeliverySink:
     """The sink of a run's job. Raises ``ConfigurationError``."""
     if TYPE_CHECKING:
         assert job.sink is not None
-    return sink_for(job.sink, context["dag"].stored.source)  # type: ignore[attr-defined]
+    return MeasuredSink(sink_for(job.sink, context["dag"].stored.source), job.id)  # type: ignore[attr-defined]
 
 
 def send_item(

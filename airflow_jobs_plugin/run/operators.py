@@ -9,16 +9,17 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
-from airflow_jobs_plugin import settings
+from airflow_jobs_plugin import fields, settings
 from airflow_jobs_plugin.errors import DefinitionError
 from airflow_jobs_plugin.run import closing
 from airflow_jobs_plugin.run.attempts import Stopping
 from airflow_jobs_plugin.run.batch import drive
 from airflow_jobs_plugin.run.batches import SIZES, Batch, cut, is_batch, sizes_of
-from airflow_jobs_plugin.run.items import DEFINITION, TERMS, Terms, parameters_of, plan_items
+from airflow_jobs_plugin.run.items import DEFINITION, TERMS, Terms, item_id, parameters_of, plan_items
 from airflow_jobs_plugin.run.notes import asked_again
 from airflow_jobs_plugin.run.outcomes import planned_items
 from airflow_jobs_plugin.run.recording import unrecordable
+from airflow_jobs_plugin.run.retry import attempt_number
 from airflow_jobs_plugin.run.single import SingleItem
 from airflow_jobs_plugin.spec import Job, item_name
 
@@ -34,6 +35,10 @@ class _JobOperator(BaseOperator):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._stopping = Stopping(self.task_id)
+
+    def pre_execute(self, context: Any) -> None:
+        """Called by Airflow before ``execute``: whatever is logged from here on says of which run it is."""
+        fields.bind(job_id=context["ti"].dag_id, run_id=context["ti"].run_id)
 
     def on_kill(self) -> None:
         """Interrupt at once what is being done: Airflow would wait for it and then kill the process.
@@ -123,6 +128,14 @@ class PayloadOperator(_JobOperator):
             batch = Batch.read(self.item)
             return f"items {batch.first} to {batch.end - 1}"
         return item_name(self.item["api"], parameters_of(self.item))
+
+    def pre_execute(self, context: Any) -> None:
+        """Of an item alone, also which item and attempt it is; those of a batch say so themselves."""
+        super().pre_execute(context)
+        if not is_batch(self.item):
+            ti = context["ti"]
+            which = item_id(ti.dag_id, ti.run_id, ti.map_index)
+            fields.bind(item=ti.map_index, item_id=which, attempt=attempt_number(ti.try_number, ti.max_tries))
 
     def execute(self, context: Context) -> None:
         job = job_of(context, [self.item])

@@ -20,7 +20,7 @@ PATIENCE, LONGEST_WAIT = 120.0, 10.0
 
 def run_url(job_id: str, run_id: str) -> str:
     """The address of a run, as workers reach it."""
-    return f"{_server()}/jobs/api/v1/jobs/{quote(job_id, safe='')}/runs/{quote(run_id, safe='')}"
+    return f"{server_url()}/jobs/api/v1/jobs/{quote(job_id, safe='')}/runs/{quote(run_id, safe='')}"
 
 
 def run_token(permit: Permit) -> str:
@@ -46,7 +46,7 @@ def client_of(url: str, seconds: float) -> httpx.Client:
     return httpx.Client(timeout=httpx.Timeout(seconds, connect=10), verify=verify, trust_env=not local)
 
 
-def _server() -> str:
+def server_url() -> str:
     """Airflow's base URL, without a slash at its end."""
     from airflow.configuration import conf
 

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow_jobs_plugin.errors import AttemptError, ItemFailedError
+from airflow_jobs_plugin.run import measured
 from airflow_jobs_plugin.run.appending import append_children
 from airflow_jobs_plugin.run.attempts import Items, Stopped, Stopping, limits
 from airflow_jobs_plugin.run.items import policy_of
@@ -70,7 +71,8 @@ class SingleItem:
         try:
             attempt = self._made.attempt(self._index, self._item, number, memory)
             log.info("Attempt %d: %s", number, name)
-            result: Result = self._stopping.run(_call(self._job, attempt))
+            with measured.attempt(self._job.id):
+                result: Result = self._stopping.run(_call(self._job, attempt))
         except AttemptError:
             raise
         except Exception as error:
@@ -87,6 +89,7 @@ class SingleItem:
         except Exception as error:
             text = f"the call succeeded and its result could not be stored: {type(error).__name__}: {error}"
             raise AttemptError("internal-error", text, retriable=False) from error
+        measured.item(self._job.id, True)
         self._deliver(outcome)
 
     def _give_up_or_retry(self, error: AttemptError) -> None:
@@ -99,6 +102,7 @@ class SingleItem:
         except Exception:
             log.exception("The error could not be stored; closing the run will not know it")
         else:
+            measured.item(self._job.id, False)
             self._deliver(outcome)
         raise ItemFailedError(error.code, error.message, status_code=error.status_code, retriable=False) from None
 

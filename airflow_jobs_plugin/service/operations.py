@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
+import structlog
 from sqlalchemy.orm import Session
 
 from airflow_jobs_plugin.control import (
@@ -17,14 +18,18 @@ from airflow_jobs_plugin.control import (
     jobs,
     pausing,
     redelivery,
+    runs,
     termination,
     triggering,
 )
 from airflow_jobs_plugin.control.appending import Appended
 from airflow_jobs_plugin.control.jobs import JobView
 from airflow_jobs_plugin.control.transactions import transact
-from airflow_jobs_plugin.errors import ConflictError
+from airflow_jobs_plugin.errors import ConflictError, DefinitionError
+from airflow_jobs_plugin.metrics import COMPONENT
 from airflow_jobs_plugin.service.callers import Caller
+
+log = structlog.get_logger(__name__)
 
 #: How long the answer to a creation waits for Airflow to know the job, and how long an append waits for a run that was
 #: triggered just now to have its list, seconds.
@@ -43,7 +48,9 @@ def create_job(me: Caller, definition: dict[str, Any]) -> JobView:
         audit.note(session, "job.create", job.id, me.name)
         return view
 
-    return _when_ready(transact(write))
+    view = transact(write)
+    _log("job.create", me, job.id)
+    return _when_ready(view)
 
 
 def update_job(me: Caller, job_id: str, definition: dict[str, Any], if_match: str | None) -> JobView:
@@ -56,7 +63,9 @@ def update_job(me: Caller, job_id: str, definition: dict[str, Any], if_match: st
         audit.note(session, "job.update", job_id, me.name, revision=view.revision)
         return view
 
-    return _when_ready(transact(write))
+    view = transact(write)
+    _log("job.update", me, job_id, revision=view.revision)
+    return _when_ready(view)
 
 
 def delete_job(me: Caller, job_id: str, *, force: bool, if_match: str | None) -> int:
@@ -64,23 +73,29 @@ def delete_job(me: Caller, job_id: str, *, force: bool, if_match: str | None) ->
 
     def write(session: Session) -> int:
         me.must(session, "DELETE", job_id)
-        runs = definitions.delete_job(session, job_id, force=force, by=me.name, if_match=if_match)
-        audit.note(session, "job.delete", job_id, me.name, runs=runs, forced=force)
-        return runs
+        gone = definitions.delete_job(session, job_id, force=force, by=me.name, if_match=if_match)
+        audit.note(session, "job.delete", job_id, me.name, runs=gone, forced=force)
+        return gone
 
-    return transact(write)
+    gone = transact(write)
+    _log("job.delete", me, job_id, runs=gone, forced=force)
+    return gone
 
 
 def set_paused(me: Caller, job_id: str, paused: bool) -> None:
     """Pause a job, or resume it. Raises ``NotFoundError``, and 403."""
 
-    def write(session: Session) -> None:
+    what = "job.pause" if paused else "job.resume"
+
+    def write(session: Session) -> bool:
         me.must(session, "PUT", job_id)
         jobs.get_job(session, job_id)
-        if pausing.set_paused(session, job_id, paused):
-            audit.note(session, "job.pause" if paused else "job.resume", job_id, me.name)
+        if changed := pausing.set_paused(session, job_id, paused):
+            audit.note(session, what, job_id, me.name)
+        return changed
 
-    transact(write)
+    if transact(write):
+        _log(what, me, job_id)
 
 
 def trigger(
@@ -95,21 +110,31 @@ def trigger(
             audit.note(session, "job.trigger", job_id, me.name, started[0])
         return started
 
-    return transact(write)
+    run_id, new = transact(write)
+    if new:
+        _log("job.trigger", me, job_id, run_id)
+    return run_id, new
 
 
 def terminate(me: Caller, job_id: str, run_id: str, reason: str | None) -> Literal["run", "redelivery"] | None:
     """End a run; returns what was ended. Raises ``NotFoundError``, and 403."""
 
-    def write(session: Session) -> Literal["run", "redelivery"] | None:
+    def write(session: Session) -> tuple[Literal["run", "redelivery"] | None, int]:
         me.must(session, "PUT", job_id, "RUN")
         jobs.get_job(session, job_id)
         done = termination.terminate(session, job_id, run_id, by=me.name, why=reason)
         if done:
             audit.note(session, "job.terminate", job_id, me.name, run_id, what=done, why=reason)
-        return done
+        canceled = runs.get_run(session, job_id, run_id).counts.canceled if done == "run" else 0
+        return done, canceled
 
-    return transact(write)
+    done, canceled = transact(write)
+    if done:
+        _log("job.terminate", me, job_id, run_id, what=done, why=reason)
+    if done == "run":
+        COMPONENT.count("jobs.run.terminated", job_id)
+        COMPONENT.count("jobs.item.canceled", job_id, canceled)
+    return done
 
 
 def redeliver(me: Caller, job_id: str, run_id: str) -> None:
@@ -121,6 +146,7 @@ def redeliver(me: Caller, job_id: str, run_id: str) -> None:
         audit.note(session, "job.redeliver", job_id, me.name, run_id)
 
     transact(write)
+    _log("job.redeliver", me, job_id, run_id)
 
 
 def append(
@@ -147,7 +173,28 @@ def append(
             audit.note(session, "job.append", job_id, me.name, run_id, items=len(done.indexes))
         return done
 
-    return _when_planned(lambda: transact(write))
+    begun = time.monotonic()
+    try:
+        done = _when_planned(lambda: transact(write))
+    except (ConflictError, DefinitionError) as error:
+        COMPONENT.count("jobs.append.refused", job_id)
+        # Not what was wrong with them: that may repeat what they hold.
+        code = error.code if isinstance(error, ConflictError) else "invalid"
+        _log("job.append refused", me, job_id, run_id, code=code)
+        raise
+    COMPONENT.took("jobs.append.duration", job_id, time.monotonic() - begun)
+    COMPONENT.count("jobs.append.accepted" if done.new else "jobs.append.repeated", job_id)
+    if done.new:
+        COMPONENT.count("jobs.append.items", job_id, len(done.indexes))
+        _log("job.append", me, job_id, run_id, items=len(done.indexes))
+    return done
+
+
+def _log(event: str, me: Caller, job_id: str, run_id: str | None = None, **more: Any) -> None:
+    """What was done, in the log of the API server; the same is in Airflow's audit log."""
+    which = {"job_id": job_id, **({"run_id": run_id} if run_id is not None else {})}
+    by = me.name if me.permit is None else f"item {me.permit.index}"
+    log.info(event, **which, by=by, **more)
 
 
 def _when_planned(attempt: Callable[[], Appended]) -> Appended:

@@ -17,6 +17,7 @@ import httpx
 import jwt
 import pytest
 
+from airflow_jobs_plugin.demo import environment
 from airflow_jobs_plugin.demo.processes import ManagedProcess, free_ports
 from airflow_jobs_plugin.demo.receiver import WebhookReceiver
 from airflow_jobs_plugin.demo.server import LocalServer, Received, Reply
@@ -191,8 +192,8 @@ def airflow(api: Api, gate: Gate, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @contextmanager
-def started(api: Api, gate: Gate, home: Path) -> Iterator[AirflowStack]:
-    """The Airflow of these tests; for the screenshots, too."""
+def started(api: Api, gate: Gate, home: Path, more: environment.Config | None = None) -> Iterator[AirflowStack]:
+    """The Airflow of these tests, with more configuration; for the screenshots, too."""
     dags = home / "dags"
     (dags / "jobs").mkdir(parents=True)
     (dags / "jobs.py").write_text(FACTORY)
@@ -206,21 +207,24 @@ def started(api: Api, gate: Gate, home: Path) -> Iterator[AirflowStack]:
             "airflow_jobs_default": api.url,
             "hostless": json.dumps({"conn_type": "http"}),
         },
-        config={
-            "core": {"parallelism": PARALLELISM, "max_map_length": 40},
-            # Who was killed is missed soon: the defaults are five minutes.
-            "scheduler": {
-                "orphaned_tasks_check_interval": 5,
-                "scheduler_health_check_threshold": 10,
-                "task_instance_heartbeat_timeout": 60,
+        config=environment.merge(
+            {
+                "core": {"parallelism": PARALLELISM, "max_map_length": 40},
+                # Who was killed is missed soon: the defaults are five minutes.
+                "scheduler": {
+                    "orphaned_tasks_check_interval": 5,
+                    "scheduler_health_check_threshold": 10,
+                    "task_instance_heartbeat_timeout": 60,
+                },
+                "jobs": {
+                    "python_targets": "acme_jobs:add acme_jobs:branch acme_jobs:wait acme_jobs:die acme_jobs:odd",
+                    "api_url": gate.url,
+                    "max_append_depth": 6,
+                    "sink_private_addresses": "all",
+                },
             },
-            "jobs": {
-                "python_targets": "acme_jobs:add acme_jobs:branch acme_jobs:wait acme_jobs:die acme_jobs:odd",
-                "api_url": gate.url,
-                "max_append_depth": 6,
-                "sink_private_addresses": "all",
-            },
-        },
+            more or {},
+        ),
         env={"PYTHONPATH": str(modules)},
     )
     with stack:

@@ -602,6 +602,21 @@ def test_every_operation_asks_for_its_right(
         rest.delete(f"/jobs/{job_id}{suffix}")
 
 
+def test_health_tells_strangers_how_it_is_and_nobody_else_why(airflow: AirflowStack, strict: httpx.Client) -> None:
+    for prefix in ("/jobs/api/v1", "/jobs/api/v1/workspace/any/projects/one"):
+        url = f"{prefix}/health"
+        stranger = strict.get(url)
+        assert stranger.status_code in (200, 503)
+        assert stranger.json()["version"] is None
+        assert {part["message"] for part in stranger.json()["parts"]} == {None}
+        assert strict.head(url).status_code in (200, 405, 503)
+        known = strict.get(url, headers=bearer(airflow, role="VIEWER"))
+        assert known.json()["version"] is not None
+        # Who brings a token is told that it is none.
+        assert strict.get(url, headers={"Authorization": "Bearer eyJ.not.true"}).status_code == 401
+        assert strict.post(url, json={}).status_code in (401, 405)
+
+
 @pytest.mark.parametrize("way", ["bearer", "x-api-key", "cookie"])
 def test_a_token_may_come_in_three_ways(way: str, airflow: AirflowStack, strict: httpx.Client) -> None:
     def headers(text: str) -> dict[str, str]:
