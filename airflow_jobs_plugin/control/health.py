@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -162,15 +162,22 @@ def _definitions(session: Session) -> Judgement:
     return _GOOD
 
 
-@lru_cache(2 * BUCKETS)
-def _looked_at(key: str, text: str) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+#: What was found in a Variable of which digest: probes come every few seconds, and definitions hardly ever change.
+_seen: dict[str, tuple[bytes, list[str], list[tuple[str, str]]]] = {}
+
+
+def _looked_at(key: str, text: str) -> tuple[list[str], list[tuple[str, str]]]:
     """Jobs of a Variable that are not valid, and all jobs with the times when they were written."""
-    faults = tuple(JobVariables({key: text}.get, lambda prefix: [key]).load_all().faults)
-    try:
-        jobs = Bucket.decode(text).jobs
-    except ValueError:
-        return faults, ()
-    return faults, tuple((job_id, record.updated_at) for job_id, record in jobs.items())
+    digest = hashlib.sha256(text.encode()).digest()
+    known = _seen.get(key)
+    if known is None or known[0] != digest:
+        faults = list(JobVariables({key: text}.get, lambda prefix: [key]).load_all().faults)
+        try:
+            jobs = Bucket.decode(text).jobs
+        except ValueError:
+            jobs = {}
+        known = _seen[key] = (digest, faults, [(job_id, record.updated_at) for job_id, record in jobs.items()])
+    return known[1:]
 
 
 def _run_tokens(session: Session) -> Judgement:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import threading
@@ -25,6 +26,8 @@ from .conftest import Api, Gate, Jobs, started
 from .ways import SHARED
 
 pytestmark = pytest.mark.e2e
+
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "operating.md"
 
 
 class StatsD:
@@ -215,6 +218,21 @@ def test_a_delivery_that_fails_is_counted_per_try(jobs: Jobs, statsd: StatsD, re
         }
 
     eventually(counted)
+
+
+def test_every_metric_is_documented(statsd: StatsD) -> None:
+    documented: set[str] = set()
+    for line in DOCUMENTATION.read_text().splitlines():
+        first = ""
+        for name in re.findall(r"`([a-z._]+)`", line.split("|")[1]) if line.startswith("| `jobs.") else []:
+            first = first or name
+            documented.add(first.rpartition(".")[0] + name if name.startswith(".") else name)
+    seen = {*statsd.counters, *statsd.timers}
+    mine = {name for name in seen if name.startswith("jobs.") and re.fullmatch(r"jobs\.[a-z]+\.[a-z_]+", name)}
+    assert {"jobs.item.failed", "jobs.run.duration", "jobs.append.refused", "jobs.delivery.given_up"} <= mine
+    assert mine <= documented, mine - documented
+    # What these tests do not bring about.
+    assert documented - mine <= {"jobs.run.success"}
 
 
 # -- log lines ------------------------------------------------------------------------------------------------------

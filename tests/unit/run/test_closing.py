@@ -27,7 +27,7 @@ class Run:
             get_task_states=lambda **_: {"r": states},
             xcom_push=lambda key, value: self.pushed.update({key: value}),
         )
-        self.context: Any = {"ti": ti}
+        self.context: Any = {"ti": ti, "dag_run": SimpleNamespace(start_date=None)}
 
 
 def test_a_run_whose_items_succeeded_closes_well() -> None:
