@@ -84,7 +84,7 @@ class JobTimetable(Timetable):
             after = last or (restriction.earliest - timedelta(microseconds=1) if restriction.earliest else now())
         else:
             after = now()
-            if last is not None and abs(last - after) < LATENESS:
+            if last is not None and after - LATENESS < last < after + LATENESS:
                 after = last
         if restriction.earliest is not None:
             after = max(after, restriction.earliest - timedelta(microseconds=1))

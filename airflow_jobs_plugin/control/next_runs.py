@@ -8,19 +8,22 @@ Airflow stores the next run of a DAG (``dag.next_dagrun*``) and starts it once i
   and that the scheduler has not got to yet, and the run is lost. It is kept.
 - A parse within the timetable's ``LATENESS`` after un-pausing could bring back a time that has passed.
 - The clock jumps. What is on record is then long over and would start at once, or is far ahead, and neither a run nor a
-  parse comes before it, as Airflow counts from the last one by the clock. All next runs are found anew.
+  parse comes before it, as Airflow counts from the last one by the clock. All next runs are found anew, and where the
+  clock went back, the jobs' file is parsed.
 
 Works on SQLAlchemy events of Airflow's own sessions, in every process that has one; ``policy.py`` connects them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import inspect, select, update
+from sqlalchemy import insert, inspect, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from timetables.job import LATENESS
@@ -75,10 +78,33 @@ def before_claim(execution: Any) -> None:
     if not statement._for_update_arg.skip_locked or statement._limit_clause is None:
         return
     clock = time.time() - time.monotonic()
-    if _clock is not None and abs(clock - _clock) > LATENESS.total_seconds():
+    jump = 0.0 if _clock is None else clock - _clock
+    if abs(jump) > LATENESS.total_seconds():
         count = _find_anew(execution.session)
-        log.warning("The clock has jumped by %+.0f s: the next runs of %d jobs were found anew", clock - _clock, count)
+        if jump < 0:
+            _have_parsed(execution.session)
+        log.warning("The clock has jumped by %+.0f s: the next runs of %d jobs were found anew", jump, count)
     _clock = clock
+
+
+def _have_parsed(session: Session) -> None:
+    """Have the DAG processor parse the jobs' file now.
+
+    It would not until the clock is where it was when it parsed last; meanwhile it takes every job that is created or
+    changed for one that has gone from the file, and its runs would stand still.
+    """
+    from airflow.models.dagbag import DagPriorityParsingRequest
+
+    from airflow_jobs_plugin.control.registration import factory_file
+
+    file = factory_file(session)
+    if file is None:
+        return
+    place = {"bundle_name": file.bundle_name, "relative_fileloc": file.relative_path}
+    connection = session.connection()
+    # Another scheduler may have asked as well. Not the session's savepoint: here Airflow allows it no commit at all.
+    with contextlib.suppress(IntegrityError), connection.begin_nested():
+        connection.execute(insert(DagPriorityParsingRequest).values(place))
 
 
 def before_update(connection: Any, dag: Any) -> None:

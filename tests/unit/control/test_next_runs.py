@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, select
+from sqlalchemy import create_engine, select, update
 from sqlalchemy.orm import Session
 
 import timetables.job
@@ -18,6 +19,7 @@ from timetables.job import JobTimetable
 
 #: Airflow keeps no microseconds that SQLite would give back otherwise than they were.
 NOW = datetime.now(UTC).replace(microsecond=0)
+FACTORY = Path(__file__).parents[3] / "dags" / "jobs.py"
 JOBS = {"hourly": {"intervals": [{"every": "1h"}]}, "ended": {"calendars": [{"year": 2001}]}}
 
 
@@ -25,19 +27,23 @@ JOBS = {"hourly": {"intervals": [{"every": "1h"}]}, "ended": {"calendars": [{"ye
 def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
     """Two jobs, one of which never runs, and somebody else's DAG."""
     from airflow.models import import_all_models
-    from airflow.models.dag import DagModel
+    from airflow.models.dag import DagModel, DagTag
+    from airflow.models.dagbag import DagPriorityParsingRequest
     from airflow.models.dagrun import DagRun
     from airflow.models.serialized_dag import SerializedDagModel
 
     import_all_models()
     engine = create_engine("sqlite://")
-    DagModel.metadata.create_all(engine, tables=[DagModel.__table__, DagRun.__table__])
+    DagModel.metadata.create_all(engine, tables=[m.__table__ for m in (DagModel, DagTag, DagRun, DagPriorityParsingRequest)])
     known = {job: SimpleNamespace(dag=SimpleNamespace(timetable=JobTimetable(job, one))) for job, one in JOBS.items()}
     monkeypatch.setattr(SerializedDagModel, "get", lambda dag_id, session: known.get(dag_id))
     with Session(engine) as session:
         for job in (*JOBS, "other"):
             kind = next_runs.TIMETABLE if job in JOBS else "airflow.timetables.interval.CronDataIntervalTimetable"
-            session.add(DagModel(dag_id=job, is_paused=False, bundle_name="b", fileloc="f", timetable_type=kind))
+            session.add(DagModel(dag_id=job, is_paused=False, bundle_name="b", fileloc=str(FACTORY), timetable_type=kind))
+        session.flush()
+        session.execute(update(DagModel).values(relative_fileloc=FACTORY.name, last_parsed_time=NOW, is_stale=False))
+        session.add_all(DagTag(dag_id=job, name="job") for job in JOBS)
         session.commit()
         yield session
 
@@ -102,6 +108,18 @@ def test_a_clock_that_jumps_has_the_next_runs_found_anew(
     assert clock.recorded("ended") == {None}
     assert clock.recorded("other") == {due}, "it is none of ours"
     assert "the next runs of 2 jobs were found anew" in caplog.text
+
+
+def test_a_clock_that_goes_back_has_the_jobs_parsed_whoever_asks_first(session: Session, clock: Clock) -> None:
+    from airflow.models.dagbag import DagPriorityParsingRequest
+
+    clock.look()
+    for hours, asked in ((1, 0), (0, 1), (-1, 1)):
+        clock.jumped = timedelta(hours=hours)
+        clock.look()
+        session.commit()
+        found = session.scalars(select(DagPriorityParsingRequest.relative_fileloc)).all()
+        assert found == [FACTORY.name] * asked
 
 
 def test_a_clock_that_is_set_right_by_some_seconds_changes_nothing(clock: Clock) -> None:
