@@ -6,6 +6,7 @@ Signed with a key that the server keeps in a Variable, where every worker can re
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -43,9 +44,16 @@ def sign(key: str, permit: Permit) -> str:
 
 
 def verify(key: str, token: str) -> Permit | None:
-    """The permit of a token; None if it was not signed with that key, or its time is over."""
+    """The permit of a token; None if it was not signed with that key, or its time is over.
+
+    Workers sign, and the server verifies: where the clock of one is ahead, a token is younger than nothing. It is good
+    all the same, since nobody else has the key; but no longer ahead than it would be good for, so that a clock that
+    was years ahead leaves none that is good for years.
+    """
     try:
-        found = _serializer(key).loads(token.removeprefix(PREFIX), max_age=settings.number("run_token_hours") * 3600)
+        found, signed = _serializer(key).loads(token.removeprefix(PREFIX), return_timestamp=True)
+        if abs(time.time() - signed.timestamp()) > settings.number("run_token_hours") * 3600:
+            return None
         return Permit(*found)
     except (BadData, TypeError, ValueError):
         return None
