@@ -127,7 +127,11 @@ class _Driver:
                 error = AttemptError("worker-lost", f"its worker died {MAX_DEATHS} times while it was called")
                 self._failed(index, self._attempts.get(index, 0) + 1, time.time(), error)
             elif index in standing.tried:
-                heapq.heappush(self._waiting, (now + standing.tried[index][1] / 1000 - wall, index))
+                attempts, due = standing.tried[index]
+                # When it is due was written by another process, maybe on another machine. Whatever the clocks have done
+                # since, nobody waits longer than the policy says.
+                longest = policy_of(self._item(index)).wait_after(attempts - 1).total_seconds()
+                heapq.heappush(self._waiting, (now + min(due / 1000 - wall, longest), index))
             else:
                 self._pending.append(index)
         # What had ended, and may not have been sent when the worker died, is owed: closing the run sends it.

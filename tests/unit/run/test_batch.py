@@ -124,6 +124,15 @@ def test_an_item_whose_worker_died_each_time_fails_and_is_not_called_again() -> 
     assert not replay(world.rows()).ended[1].ok
 
 
+def test_nobody_waits_longer_than_the_policy_says_after_a_clock_went_back() -> None:
+    world = World(2)
+    noted = round((time.time() + 3600) * 1000)  # an hour from now, by the clock as it was
+    world.set(row_key(0), {"life": 0, "plan": "p", "pieces": 0, "packed": False, "tried": [[1, 1, noted]]})
+    world.drive(2)
+    ended = replay(world.rows()).ended
+    assert (len(ended), ended[1].attempts) == (COUNT, 2)
+
+
 def test_a_batch_whose_last_item_fills_a_row_comes_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Journal, "due", True)
     world = World(1)
