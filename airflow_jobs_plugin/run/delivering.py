@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ class Closing:
     """All items with their outcomes in index order, read anew each time."""
     status: str
     succeeded: int
+    _begun: float = field(default_factory=time.monotonic, init=False)
 
     def deliver(self) -> dict[str, Any]:
         """Deliver once over all tries; returns what became of it. Raises ``RetryLater``."""
@@ -61,6 +63,7 @@ class Closing:
         notes = Notes(store, memory_key(clear_number), {
             "since": datetime.now(UTC).isoformat(),
             "failures": 0,
+            "tried": 0.0,
             "done": None,
             "message": asked.get("message") or message_of_run(ti.dag_id, ti.run_id, clear_number),
             "sent": asked.get("sent", ""),
@@ -124,8 +127,11 @@ class Closing:
     def _failed(self, sink: DeliverySink, notes: Notes, error: DeliveryError, told: str, **more: Any) -> dict[str, Any]:
         """What to report of a delivery that failed for good. Raises ``RetryLater`` while the window is open."""
         notes["failures"] += 1
-        elapsed = datetime.now(UTC) - datetime.fromisoformat(notes["since"])
-        pause = sink.window.wait(notes["failures"], elapsed, error.retry_after) if error.retriable else None
+        # Counted, not read from the clock: one that jumps an hour ahead would end the window after the first failure.
+        tried = notes["tried"] + time.monotonic() - self._begun
+        pause = None
+        if error.retriable:
+            pause = sink.window.wait(notes["failures"], timedelta(seconds=tried), error.retry_after)
         report = {
             "status": "failed",
             "to": sink.destination(),
@@ -137,6 +143,7 @@ class Closing:
             **more,
         }
         if pause is not None:
+            notes["tried"] = tried + pause.total_seconds()
             notes.keep()
             raise RetryLater(report, pause) from None
         return report

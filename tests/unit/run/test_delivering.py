@@ -43,12 +43,29 @@ def test_a_receiver_that_is_down_for_longer_than_the_window_fails_the_delivery(i
     with pytest.raises(RetryLater):
         run.close()
     memory = run.store.get("delivery-0")
-    run.store.set("delivery-0", {**memory, "since": (datetime.now(UTC) - timedelta(hours=1, seconds=1)).isoformat()})
+    assert memory["tried"] >= 10
+    run.store.set("delivery-0", {**memory, "tried": 3601})
     report = run.close()
     assert (report["status"], report["statusCode"], report["tries"]) == ("failed", 503, 2)
     assert "answered 503" in report["message"]
     assert run.close() == report, "and that is remembered"
     assert len(inbox.ledger) == 2
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_a_clock_that_jumps_neither_ends_the_window_nor_lengthens_it(inbox: WebhookReceiver, hours: int) -> None:
+    run = Run(inbox)
+    inbox.script([503, 503, 503])
+    with pytest.raises(RetryLater):
+        run.close()
+    memory = run.store.get("delivery-0")
+    began = datetime.now(UTC) - timedelta(hours=hours)
+    run.store.set("delivery-0", {**memory, "since": began.isoformat()})
+    with pytest.raises(RetryLater) as caught:
+        run.close()
+    assert caught.value.wait.total_seconds() == 20
+    run.store.set("delivery-0", {**run.store.get("delivery-0"), "tried": 3601})
+    assert run.close()["status"] == "failed"
 
 
 class HangingUp(LocalServer):
