@@ -54,6 +54,10 @@ def _on_execute(execution: Any) -> None:
         from airflow_jobs_plugin.control import next_runs
 
         next_runs.before_bulk_update(execution)
+    elif execution.is_select and getattr(execution.statement, "_for_update_arg", None) is not None:
+        from airflow_jobs_plugin.control import next_runs
+
+        next_runs.before_claim(execution)
 
 
 event.listen(Mapper, "after_mapper_constructed", _on_mapper)

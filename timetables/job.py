@@ -73,7 +73,9 @@ class JobTimetable(Timetable):
     ) -> DagRunInfo | None:
         """The next run, or None.
 
-        Strictly after now, but for a run time within ``LATENESS`` of now whose predecessor ran: that one is late.
+        Strictly after now, but for a run time within ``LATENESS`` of now whose predecessor ran: that one is late. A run
+        from further ahead of now is from before the clock went back. The schedule does not wait until it is that late
+        again; run times that had their run get no second one, as Airflow keeps one for each.
         A backfill (``catchup``) gets all run times from its start on.
         """
         last = last_automated_data_interval.end if last_automated_data_interval is not None else None
@@ -82,7 +84,7 @@ class JobTimetable(Timetable):
             after = last or (restriction.earliest - timedelta(microseconds=1) if restriction.earliest else now())
         else:
             after = now()
-            if last is not None and last > after - LATENESS:
+            if last is not None and after - LATENESS < last < after + LATENESS:
                 after = last
         if restriction.earliest is not None:
             after = max(after, restriction.earliest - timedelta(microseconds=1))

@@ -1,25 +1,34 @@
 """Keeps Airflow's record of a job's next run right where Airflow itself would start one too many or lose one.
 
-Airflow stores the next run of a DAG (``dag.next_dagrun*``) and starts it once it is due. Three things go wrong:
+Airflow stores the next run of a DAG (``dag.next_dagrun*``) and starts it once it is due. Four things go wrong:
 
 - While a DAG is paused its next run falls due, and starts the moment that the DAG is un-paused. The same after an
   outage. A job starts nothing that nobody was there for: its next run is found anew.
 - Every parse finds the next run anew as well. A timetable that does not catch up then steps over a run that is due
   and that the scheduler has not got to yet, and the run is lost. It is kept.
 - A parse within the timetable's ``LATENESS`` after un-pausing could bring back a time that has passed.
+- The clock jumps. What is on record is then long over and would start at once, or is far ahead, and neither a run nor a
+  parse comes before it, as Airflow counts from the last one by the clock. All next runs are found anew, and where the
+  clock went back, the jobs' file is parsed.
 
 Works on SQLAlchemy events of Airflow's own sessions, in every process that has one; ``policy.py`` connects them.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import inspect, select, update
+from sqlalchemy import insert, inspect, select, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from timetables.job import LATENESS
+
+log = logging.getLogger(__name__)
 
 #: How long a run that is due waits for the scheduler before it counts as missed.
 DUE = timedelta(seconds=60)
@@ -34,20 +43,85 @@ def forget_missed(session: Session) -> int:
     """
     from airflow.models.dag import DagModel
 
-    missed = session.scalars(
-        select(DagModel).where(
-            DagModel.timetable_type == TIMETABLE,
-            DagModel.is_paused.is_(False),
-            DagModel.next_dagrun_create_after < _now() - LATENESS,
-        )
-    ).all()
-    for dag in missed:
-        _start_anew(dag, session.connection())
-    return len(missed)
+    return _find_anew(session, DagModel.next_dagrun_create_after < _now() - LATENESS)
+
+
+def _find_anew(session: Session, *which: Any) -> int:
+    """Record the first run time after now of those jobs that are not paused; returns how many those are.
+
+    One that cannot be read keeps what is on record: the scheduler goes on for the others.
+    """
+    from airflow.models.dag import DagModel
+
+    chosen = select(DagModel.dag_id).where(DagModel.timetable_type == TIMETABLE, DagModel.is_paused.is_(False), *which)
+    # In one order, so that two schedulers wait for each other, and not both.
+    count = 0
+    for dag_id in session.scalars(chosen.order_by(DagModel.dag_id)).all():
+        try:
+            values = _next_of(dag_id, session.connection())
+        except SQLAlchemyError:
+            raise
+        except Exception:
+            log.warning("The next run of %s could not be found", dag_id, exc_info=True)
+            continue
+        if values:
+            _write(dag_id, values, session.connection())
+            count += 1
+    return count
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+#: From the monotonic clock to the wall clock, in seconds, when this process last looked for runs that are due.
+_clock: float | None = None
+
+
+def before_claim(execution: Any) -> None:
+    """Called with each SELECT … FOR UPDATE of a session; one of them is a scheduler's look for runs that are due."""
+    from airflow.models.dag import DagModel
+
+    global _clock
+    statement = execution.statement
+    if execution.bind_mapper is not inspect(DagModel):
+        return
+    if not statement._for_update_arg.skip_locked or statement._limit_clause is None:
+        return
+    clock = time.time() - time.monotonic()
+    jump = 0.0 if _clock is None else clock - _clock
+    if abs(jump) > LATENESS.total_seconds():
+        count = _find_anew(execution.session)
+        if jump < 0:
+            _have_parsed(execution.session)
+        log.warning("The clock has jumped by %+.0f s: the next runs of %d jobs were found anew", jump, count)
+    _clock = clock
+
+
+def _have_parsed(session: Session) -> None:
+    """Have the DAG processor parse the jobs' file now.
+
+    It would not until the clock is where it was when it parsed last; meanwhile it takes every job that is created or
+    changed for one that has gone from the file, and its runs would stand still.
+    """
+    from airflow.models.dagbag import DagPriorityParsingRequest
+
+    from airflow_jobs_plugin.control.registration import factory_file
+
+    try:
+        file = factory_file(session)
+    except SQLAlchemyError:
+        raise
+    except Exception:
+        log.warning("The jobs' file could not be found", exc_info=True)
+        return
+    if file is None:
+        return
+    place = {"bundle_name": file.bundle_name, "relative_fileloc": file.relative_path}
+    connection = session.connection()
+    # Another scheduler may have asked as well. Not the session's savepoint: here Airflow allows it no commit at all.
+    with contextlib.suppress(IntegrityError), connection.begin_nested():
+        connection.execute(insert(DagPriorityParsingRequest).values(place))
 
 
 def before_update(connection: Any, dag: Any) -> None:
@@ -77,31 +151,40 @@ def before_bulk_update(execution: Any) -> None:
     connection = execution.session.connection()
     for dag in execution.session.scalars(chosen).all():
         _start_anew(dag, connection)
-        connection.execute(
-            update(DagModel.__table__)
-            .where(DagModel.__table__.c.dag_id == dag.dag_id)
-            .values({name: getattr(dag, name) for name in FIELDS})
-        )
+        _write(dag.dag_id, {name: getattr(dag, name) for name in FIELDS}, connection)
+
+
+def _write(dag_id: str, values: dict[str, datetime | None], connection: Any) -> None:
+    """Into the table: what is changed by Airflow's model goes through ``_keep_due``."""
+    from airflow.models.dag import DagModel
+
+    table = DagModel.__table__
+    connection.execute(update(table).where(table.c.dag_id == dag_id).values(values))
 
 
 def _start_anew(dag: Any, connection: Any) -> None:
     """Record the first run time after now, whatever was recorded before."""
+    for name, value in _next_of(dag.dag_id, connection).items():
+        setattr(dag, name, value)
+
+
+def _next_of(dag_id: str, connection: Any) -> dict[str, datetime | None]:
+    """The values of ``FIELDS`` for the first run time after now; empty if Airflow does not know the DAG."""
     from airflow.models.serialized_dag import SerializedDagModel
     from airflow.timetables.base import TimeRestriction
 
     with Session(bind=connection) as session:
-        serialized = SerializedDagModel.get(dag.dag_id, session=session)
+        serialized = SerializedDagModel.get(dag_id, session=session)
         if serialized is None:
-            return
+            return {}
         timetable = serialized.dag.timetable
     info = timetable.next_dagrun_info(
         last_automated_data_interval=None, restriction=TimeRestriction(earliest=None, latest=None, catchup=False)
     )
-    interval = info.data_interval if info is not None else None
-    dag.next_dagrun = interval.start if interval is not None else None
-    dag.next_dagrun_data_interval_start = interval.start if interval is not None else None
-    dag.next_dagrun_data_interval_end = interval.end if interval is not None else None
-    dag.next_dagrun_create_after = info.run_after if info is not None else None
+    if info is None or info.data_interval is None:
+        return dict.fromkeys(FIELDS)
+    begin, end = info.data_interval.start, info.data_interval.end
+    return dict(zip(FIELDS, (begin, begin, end, info.run_after), strict=True))
 
 
 def _keep_due(dag: Any, connection: Any) -> None:
