@@ -38,10 +38,19 @@ class AirflowClient:
         """Return an admin's access token; it is fetched once."""
         with self._lock:
             if not self._token:
-                response = self.http.get("/auth/token")
-                response.raise_for_status()
-                self._token = response.json()["access_token"]
+                self._token = self._fetch_token()
             return self._token
+
+    def log_in(self) -> str:
+        """Fetch another token in place of one that is not valid any more, and return it."""
+        with self._lock:
+            self._token = self._fetch_token()
+            return self._token
+
+    def _fetch_token(self) -> str:
+        response = self.http.get("/auth/token")
+        response.raise_for_status()
+        return str(response.json()["access_token"])
 
     def request(self, method: str, url: str, **kw: Any) -> httpx.Response:
         """Send any request with the token; whatever the status, return the response."""

@@ -97,12 +97,21 @@ class EmbeddedPostgres:
         ``/root``, say), the data is kept in a private temporary folder for the life of the server.
     :param database: the database to create
     :param settings: of the server, over ``SETTINGS``
+    :param env: further environment variables for the server
     """
 
-    def __init__(self, folder: Path, *, database: str = "airflow", settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        database: str = "airflow",
+        settings: Mapping[str, str] | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = Path(folder)
         self.database = database
         self.settings = {**SETTINGS, **(settings or {})}
+        self.env = env or {}
         self.data = self.folder / "data"
         self.log = self.folder / "postgres.log"
         self.socket_folder: Path | None = None
@@ -213,7 +222,7 @@ class EmbeddedPostgres:
     def _environment(self) -> dict[str, str]:
         """This process's environment without what PostgreSQL would take for settings."""
         env = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LC_"))}
-        return {**env, "LANG": "C", "TZ": "UTC"}
+        return {**env, "LANG": "C", "TZ": "UTC", **self.env}
 
     def _initdb(self, install: Path, private: Path) -> None:
         self.data.mkdir(mode=0o700, exist_ok=True)
