@@ -22,7 +22,7 @@ from .reckoning import Figures
 from .test_faults import called, reckoned, slow
 from .world import SHARED, World, started
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.thorough]
 
 #: Seconds between two run times of the scheduled jobs; an hour has a whole number of them.
 PERIOD = 20
@@ -139,7 +139,6 @@ def test_the_clock_of_one_worker_jumps_an_hour_ahead_and_back(world: World, cloc
     tally(figures)
 
 
-@pytest.mark.thorough
 def test_what_fails_where_the_clock_is_an_hour_ahead_is_tried_again_an_hour_later(
     world: World, clocks: Clocks, tally: Tally
 ) -> None:
@@ -158,7 +157,6 @@ def test_what_fails_where_the_clock_is_an_hour_ahead_is_tried_again_an_hour_late
     tally(figures)
 
 
-@pytest.mark.thorough
 def test_all_clocks_jump_an_hour_ahead(world: World, tally: Tally) -> None:
     payload = [*slow(6, 3), GROWING, FLAKY]
     with scheduled(world, "ahead") as schedules:
@@ -182,7 +180,6 @@ def test_all_clocks_jump_an_hour_ahead(world: World, tally: Tally) -> None:
     tally(figures + planned, scheduled=planned.runs, seconds=round(took))
 
 
-@pytest.mark.thorough
 def test_all_clocks_jump_an_hour_back(world: World, tally: Tally) -> None:
     with scheduled(world, "back") as schedules:
         schedules.wait(1, now(world) - timedelta(minutes=1))
@@ -208,7 +205,6 @@ def test_all_clocks_jump_an_hour_back(world: World, tally: Tally) -> None:
     tally(figures + planned, scheduled=planned.runs, seconds=round(took))
 
 
-@pytest.mark.thorough
 def test_run_times_that_come_again_have_no_second_run(world: World, tally: Tally) -> None:
     with scheduled(world, "again") as schedules:
         schedules.wait(2, now(world) - timedelta(minutes=1))
