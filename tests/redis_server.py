@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -30,11 +31,13 @@ class RedisServer:
 
     :param binary: the program
     :param folder: where its data and its log go
+    :param env: further environment variables for it
     """
 
-    def __init__(self, binary: str, folder: Path) -> None:
+    def __init__(self, binary: str, folder: Path, env: Mapping[str, str] | None = None) -> None:
         self._binary = binary
         self._folder = folder
+        self._env = {**os.environ, **(env or {})}
         self._port = 0
         self._process: ManagedProcess | None = None
 
@@ -56,7 +59,7 @@ class RedisServer:
             "save": "",
         }
         command = [self._binary, *(word for name, value in options.items() for word in (f"--{name}", str(value)))]
-        self._process = ManagedProcess("Redis", command, self._folder / "redis.log")
+        self._process = ManagedProcess("Redis", command, self._folder / "redis.log", env=self._env)
         self._wait(self._process)
         return self
 

@@ -23,7 +23,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import insert, inspect, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from timetables.job import LATENESS
@@ -47,16 +47,27 @@ def forget_missed(session: Session) -> int:
 
 
 def _find_anew(session: Session, *which: Any) -> int:
-    """Record the first run time after now of those jobs that are not paused; returns how many those are."""
+    """Record the first run time after now of those jobs that are not paused; returns how many those are.
+
+    One that cannot be read keeps what is on record: the scheduler goes on for the others.
+    """
     from airflow.models.dag import DagModel
 
     chosen = select(DagModel.dag_id).where(DagModel.timetable_type == TIMETABLE, DagModel.is_paused.is_(False), *which)
     # In one order, so that two schedulers wait for each other, and not both.
-    found = session.scalars(chosen.order_by(DagModel.dag_id)).all()
-    for dag_id in found:
-        if values := _next_of(dag_id, session.connection()):
+    count = 0
+    for dag_id in session.scalars(chosen.order_by(DagModel.dag_id)).all():
+        try:
+            values = _next_of(dag_id, session.connection())
+        except SQLAlchemyError:
+            raise
+        except Exception:
+            log.warning("The next run of %s could not be found", dag_id, exc_info=True)
+            continue
+        if values:
             _write(dag_id, values, session.connection())
-    return len(found)
+            count += 1
+    return count
 
 
 def _now() -> datetime:
@@ -97,7 +108,13 @@ def _have_parsed(session: Session) -> None:
 
     from airflow_jobs_plugin.control.registration import factory_file
 
-    file = factory_file(session)
+    try:
+        file = factory_file(session)
+    except SQLAlchemyError:
+        raise
+    except Exception:
+        log.warning("The jobs' file could not be found", exc_info=True)
+        return
     if file is None:
         return
     place = {"bundle_name": file.bundle_name, "relative_fileloc": file.relative_path}

@@ -24,8 +24,8 @@ class Window:
     def wait(self, failures: int, elapsed: timedelta, asked: float | None = None) -> timedelta | None:
         """The wait after the given number of failed tries (from 1), or None when the window is over.
 
-        ``elapsed`` is what the tries and the waits between them took. ``asked`` is the receiver's own wish in seconds: never less is
-        waited, and where it reaches beyond the window the last try is made at the window's end.
+        ``elapsed`` is what the tries and the waits between them took. ``asked`` is the receiver's own wish in seconds:
+        never less is waited, and where it reaches beyond the window the last try is made at the window's end.
         """
         if elapsed >= self.total:
             return None

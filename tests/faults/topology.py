@@ -17,6 +17,8 @@ from airflow_jobs_plugin.demo.run import DAG_FILE
 from airflow_jobs_plugin.demo.stack import COMMANDS, AirflowStack
 from tests.redis_server import RedisServer
 
+from .clocks import Clocks
+
 log = logging.getLogger(__name__)
 
 WORKERS = ("worker-1", "worker-2")
@@ -47,6 +49,8 @@ class Topology(AirflowStack):
     Each component works in ``machines/<name>`` below the home: its AIRFLOW_HOME, DAG folder (the factory file alone),
     logs and temporary folder. A component that ends by itself is started again, as a supervisor would, and counted in
     ``restarts``; that happens whenever something is waited for.
+
+    :param clocks: if given, each component goes by the one of its name, and the database by ``postgresql``
     """
 
     def __init__(
@@ -57,8 +61,10 @@ class Topology(AirflowStack):
         connections: Mapping[str, str],
         config: environment.Config | None = None,
         env: Mapping[str, str] | None = None,
+        clocks: Clocks | None = None,
     ) -> None:
         self.redis = redis
+        self.clocks = clocks
         celery = {"celery": {"broker_url": redis.url, "operation_timeout": 5}}
         super().__init__(
             home=home,
@@ -70,7 +76,11 @@ class Topology(AirflowStack):
         )
         self.commands["scheduler-2"] = COMMANDS["scheduler"]
         # As in production: what was committed outlives a kill -9.
-        self.postgres = EmbeddedPostgres(self.home / "postgres", settings={"synchronous_commit": "on"})
+        self.postgres = EmbeddedPostgres(
+            self.home / "postgres",
+            settings={"synchronous_commit": "on"},
+            env=clocks and clocks.environment("postgresql"),
+        )
         self.machines = self.home / "machines"
         self.restarts: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -86,7 +96,8 @@ class Topology(AirflowStack):
             (machine / folder).mkdir(parents=True, exist_ok=True)
         (machine / "dags" / "jobs.py").write_text(DAG_FILE)
         own = {key: _moved(value, self.home, machine) for key, value in self.env.items() if key.startswith("AIRFLOW")}
-        return {**self.env, **own, "TMPDIR": str(machine / "tmp")}
+        clock = self.clocks.environment(name) if self.clocks is not None else {}
+        return {**self.env, **own, "TMPDIR": str(machine / "tmp"), **clock}
 
     def check(self) -> None:
         """Start again what has ended by itself."""

@@ -15,6 +15,7 @@ from airflow_jobs_plugin.demo.processes import StackError
 from airflow_jobs_plugin.demo.receiver import WebhookReceiver
 from tests.redis_server import RedisServer
 
+from .clocks import Clocks
 from .reckoning import Figures, Ledgers, reckon
 from .servers import Api
 from .topology import Topology
@@ -36,6 +37,10 @@ class World:
     def close(self) -> None:
         """Close the connections."""
         self.rest.close()
+
+    def log_in(self) -> None:
+        """Ask for another token, as a user whose own is not valid any more."""
+        self.rest.headers["Authorization"] = f"Bearer {self.airflow.client.log_in()}"
 
     def ask(self, method: str, path: str, *, patience: float = 90, **kw: Any) -> httpx.Response:
         """Send a request until it is answered with less than 500.
@@ -135,12 +140,19 @@ class World:
 
 @contextmanager
 def started(
-    home: Path, redis_binary: str, *, config: environment.Config | None = None, env: dict[str, str] | None = None
+    home: Path,
+    redis_binary: str,
+    *,
+    config: environment.Config | None = None,
+    env: dict[str, str] | None = None,
+    clocks: Clocks | None = None,
 ) -> Iterator[World]:
-    """Start everything, and end all of it."""
-    with Api() as api, WebhookReceiver() as receiver, RedisServer(redis_binary, home / "redis") as redis:
+    """Start everything, and end all of it. The clocks are of what runs in processes of its own, Redis included."""
+    clock = clocks and clocks.environment("redis")
+    with Api() as api, WebhookReceiver() as receiver, RedisServer(redis_binary, home / "redis", clock) as redis:
         connections = {"airflow_jobs_default": api.url}
-        with Topology(home / "airflow", redis, connections=connections, config=config, env=env) as airflow:
+        topology = Topology(home / "airflow", redis, connections=connections, config=config, env=env, clocks=clocks)
+        with topology as airflow:
             world = World(airflow, redis, api, receiver)
             try:
                 yield world

@@ -20,12 +20,12 @@ from timetables.job import JobTimetable
 #: Airflow keeps no microseconds that SQLite would give back otherwise than they were.
 NOW = datetime.now(UTC).replace(microsecond=0)
 FACTORY = Path(__file__).parents[3] / "dags" / "jobs.py"
-JOBS = {"hourly": {"intervals": [{"every": "1h"}]}, "ended": {"calendars": [{"year": 2001}]}}
+JOBS: dict[str, dict[str, Any]] = {"hourly": {"intervals": [{"every": "1h"}]}, "ended": {"calendars": [{"year": 2001}]}}
 
 
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
-    """Two jobs, one of which never runs, and somebody else's DAG."""
+    """Two jobs, one of which never runs, one that Airflow cannot read, and somebody else's DAG."""
     from airflow.models import import_all_models
     from airflow.models.dag import DagModel, DagTag
     from airflow.models.dagbag import DagPriorityParsingRequest
@@ -34,13 +34,17 @@ def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
 
     import_all_models()
     engine = create_engine("sqlite://")
-    DagModel.metadata.create_all(engine, tables=[m.__table__ for m in (DagModel, DagTag, DagRun, DagPriorityParsingRequest)])
+    DagModel.metadata.create_all(
+        engine, tables=[m.__table__ for m in (DagModel, DagTag, DagRun, DagPriorityParsingRequest)]
+    )
     known = {job: SimpleNamespace(dag=SimpleNamespace(timetable=JobTimetable(job, one))) for job, one in JOBS.items()}
-    monkeypatch.setattr(SerializedDagModel, "get", lambda dag_id, session: known.get(dag_id))
+    monkeypatch.setattr(SerializedDagModel, "get", lambda dag_id, session: known[dag_id])
     with Session(engine) as session:
-        for job in (*JOBS, "other"):
-            kind = next_runs.TIMETABLE if job in JOBS else "airflow.timetables.interval.CronDataIntervalTimetable"
-            session.add(DagModel(dag_id=job, is_paused=False, bundle_name="b", fileloc=str(FACTORY), timetable_type=kind))
+        for job in ("broken", *JOBS, "other"):
+            kind = next_runs.TIMETABLE if job != "other" else "airflow.timetables.interval.CronDataIntervalTimetable"
+            session.add(
+                DagModel(dag_id=job, is_paused=False, bundle_name="b", fileloc=str(FACTORY), timetable_type=kind)
+            )
         session.flush()
         session.execute(update(DagModel).values(relative_fileloc=FACTORY.name, last_parsed_time=NOW, is_stale=False))
         session.add_all(DagTag(dag_id=job, name="job") for job in JOBS)
