@@ -57,8 +57,8 @@ class _Field:
         end = start if value.get("end") is None else self._number(value["end"])
         if end < start:
             raise ValueError(
-                f"the range ends ({_told(value['end'])}) before it starts ({_told(value['start'])}) and ranges do not wrap; "
-                "write two ranges in a list"
+                f"the range ends ({_told(value['end'])}) before it starts ({_told(value['start'])}) and ranges do not "
+                "wrap; write two ranges in a list"
             )
         step = 1 if value.get("step") is None else self._plain_number(value["step"], "step")
         if step < 1:

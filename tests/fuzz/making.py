@@ -160,7 +160,7 @@ def _string(rng: random.Random) -> str:
 def text(rng: random.Random) -> tuple[str, bytes]:
     """A job file: its name's ending, and what is in it."""
     if rng.random() < 0.002:
-        return _bomb(rng)
+        return bomb(rng)
     made = definition(rng)
     if as_json := rng.random() < 0.5:
         written = _json(rng, made)
@@ -168,7 +168,7 @@ def text(rng: random.Random) -> tuple[str, bytes]:
         written = _yaml(rng, made, 0).lstrip("\n")
     data = written.encode("utf-8", "surrogatepass" if rng.random() < 0.3 else "backslashreplace")
     if rng.random() < 0.25:
-        data = _torn(rng, data)
+        data = torn(rng, data)
     return ".job.json" if as_json and rng.random() < 0.7 else rng.choice((".job.yaml", ".job.yml")), data
 
 
@@ -198,7 +198,7 @@ def _plain(rng: random.Random, made: Any) -> str:
     return made if simple or (isinstance(made, str) and rng.random() < 0.1) else json.dumps(made)
 
 
-def _torn(rng: random.Random, data: bytes) -> bytes:
+def torn(rng: random.Random, data: bytes) -> bytes:
     for _ in range(rng.choice((1, 1, 2, 4))):
         at, other = sorted((rng.randrange(len(data) + 1), rng.randrange(len(data) + 1)))
         do = rng.random()
@@ -221,7 +221,7 @@ def _torn(rng: random.Random, data: bytes) -> bytes:
     return data
 
 
-def _bomb(rng: random.Random) -> tuple[str, bytes]:
+def bomb(rng: random.Random) -> tuple[str, bytes]:
     """Small texts that are meant to cost much."""
     ending, make = rng.choice(BOMBS)
     return ending, make(rng.choice((100, 1000, 10_000))).encode()
