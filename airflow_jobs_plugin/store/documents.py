@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import yaml
 from yaml.resolver import BaseResolver
 
-from airflow_jobs_plugin.spec.faults import quoted
+from airflow_jobs_plugin.spec.faults import printable, quoted
 
 try:
     from yaml.cyaml import CParser as _Composer  # type: ignore[attr-defined]
@@ -111,7 +111,7 @@ def _value(node: Any, depth: int = 0) -> Any:
     if kind is yaml.SequenceNode and tag == _SEQ:
         return [_value(item, depth + 1) for item in node.value]
     if kind is not yaml.MappingNode or tag != _MAP:
-        _fail(f"the tag {tag.replace('tag:yaml.org,2002:', '!!')} is not one of a job file; leave it out", node)
+        _fail(f"the tag {_written(tag)} is not one of a job file; leave it out", node)
     values: dict[Any, Any] = {}
     merged: dict[Any, Any] = {}
     for key_node, value_node in node.value:
@@ -127,6 +127,10 @@ def _value(node: Any, depth: int = 0) -> Any:
             _fail(f"the key {quoted(key)} is given twice", key_node)
         values[key] = _value(value_node, depth + 1)
     return merged | values if merged else values
+
+
+def _written(tag: str) -> str:
+    return printable(tag.replace("tag:yaml.org,2002:", "!!"))
 
 
 def _merged(node: Any, depth: int) -> dict[Any, Any]:
@@ -156,7 +160,7 @@ def _scalar(node: Any) -> Any:
         return None
     if tag == _MERGE:
         return text  # "<<" as a value
-    _fail(f"the tag {tag.replace('tag:yaml.org,2002:', '!!')} is not one of a job file; leave it out", node)
+    _fail(f"the tag {_written(tag)} is not one of a job file; leave it out", node)
 
 
 def decode(data: bytes) -> str:

@@ -85,7 +85,8 @@ def judge_file(stem: str, ending: str, data: bytes) -> bool:
         except JobFileErrors as errors:
             judge_faults(errors.faults)
             return False
-    judge_job(stored, len(data))
+    # Aliases may have unfolded to more than what was written.
+    judge_job(stored, len(json.dumps(stored.definition)))
     return True
 
 

@@ -241,7 +241,7 @@ def _laughs(n: int, width: int = 9) -> str:
 def _few_laughs(n: int) -> str:
     # Just below the bound of what aliases may unfold to.
     return (
-        "id: x\npayload:\n- api: a\n  parameters:\n    a: &a [" + "x," * 400 + "]\n    b: [" + "*a," * (n // 8) + "]\n"
+        "id: x\npayload:\n- api: a\n  parameters:\n    a: &a [" + "x," * 400 + "]\n    b: [" + "*a," * (n // 40) + "]\n"
     )
 
 
