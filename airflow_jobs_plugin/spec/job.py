@@ -39,7 +39,10 @@ def check_proxy(url: str) -> str:
     """
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
-        usable = bool(parts.hostname) and parts.port != 0
+        # Anything behind the host would be a password that had a slash in it.
+        usable = (
+            bool(parts.hostname) and parts.port != 0 and not (parts.path.strip("/") or parts.query or parts.fragment)
+        )
     except ValueError:
         usable = False
     if not usable or any(c.isspace() for c in check_plain(url)):

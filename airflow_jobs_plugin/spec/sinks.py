@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import IPv6Address
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -77,6 +78,9 @@ def check_http_url(url: str) -> str:
         parts = urlsplit(url)
         host = parts.hostname or ""
         # What cannot be a name on the network would only fail when the results are to be delivered.
+        if "[" in parts.netloc:
+            # Of the kinds of addresses that may stand in brackets clients know one.
+            IPv6Address(host)
         usable = parts.scheme in ("http", "https") and _is_name(host) and parts.port != 0
     except ValueError:  # a UnicodeError is one
         usable = False

@@ -80,17 +80,24 @@ def _work(seed: str, numbers: range) -> Tally:
     return judged(_judge, seed, numbers, _now)
 
 
-def run(make: Callable[[], Judge], seed: str, numbers: range, processes: int) -> Tally:
-    """Judge these inputs in so many processes. An input that ends its process ends the run, and is named."""
+def run(make: Callable[[], Judge], seed: str, numbers: range, processes: int, seconds: float | None = None) -> Tally:
+    """Judge these inputs in so many processes, or those that ``seconds`` suffice for.
+
+    An input that ends its process ends the run, and is named.
+    """
     tally = Tally()
+    end = float("inf") if seconds is None else time.monotonic() + seconds
     context = multiprocessing.get_context("spawn")
     at = [context.Value("q", -1) for _ in range(processes)]
     free = context.Value("i", 0)
     batches = [numbers[n : n + BATCH] for n in range(0, len(numbers), BATCH)]
     with ProcessPoolExecutor(processes, context, _begin, (make, at, free)) as pool:
         try:
-            for number, done in enumerate(as_completed(pool.submit(_work, seed, batch) for batch in batches), 1):
+            for number, done in enumerate(as_completed([pool.submit(_work, seed, batch) for batch in batches]), 1):
                 tally.add(done.result())
+                if time.monotonic() > end:
+                    pool.shutdown(wait=True, cancel_futures=True)
+                    break
                 if number % 20 == 0:
                     print(f"{sum(tally.verdicts.values()):>9,} {len(tally.faults)} broken", file=sys.stderr, flush=True)
         except BrokenProcessPool:
@@ -104,6 +111,7 @@ def arguments(what: str) -> Any:
     parser.add_argument("--inputs", type=int, default=10_000)
     parser.add_argument("--seed", default="", help="any text; default: one that is drawn")
     parser.add_argument("--first", type=int, default=0, help="the number of the first input")
+    parser.add_argument("--seconds", type=float, help="when to stop, however many inputs are left")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--show", type=int, default=20, help="how many faults are shown in full")
     given = parser.parse_args()
@@ -115,7 +123,7 @@ def report(what: str, make: Callable[[], Judge]) -> int:
     """The command: run, print the figures, and return what the process ends with."""
     given = arguments(what)
     began = time.monotonic()
-    tally = run(make, given.seed, range(given.first, given.first + given.inputs), given.processes)
+    tally = run(make, given.seed, range(given.first, given.first + given.inputs), given.processes, given.seconds)
     seconds = time.monotonic() - began
     for line in _told(tally, given.show):
         print(line)

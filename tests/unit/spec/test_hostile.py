@@ -60,6 +60,8 @@ def test_a_message_can_be_printed_and_repeats_little_of_what_it_is_about(fields:
         ({"proxy": "http://u:p@h\0"}, "proxy: has control characters"),
         ({"proxy": "http://user:pass word@h"}, "proxy: is not a URL such as"),
         ({"proxy": {"url": "http://user:pa/ss@h"}}, "proxy: is not a URL such as"),
+        ({"proxy": "http:/x/user:password@h:3128"}, "proxy: is not a URL such as"),
+        ({"sink": {"type": "webhook", "url": "https://[v1.x]/"}}, "sink.url: should be an absolute URL"),
         ({"configuration": {"proxy": "://"}}, "configuration.proxy: is not a URL such as"),
         ({"notifications": [{"type": "\0", "url": "http://a"}]}, "notifications[0].type: has control characters"),
         (
