@@ -29,7 +29,6 @@ def faults(**fields: Any) -> list[str]:
         {LONG: 1},
         {"a\nb\x1b[31m\u202e": 1},
         {"configuration": {"retry\0": 1}},
-        {"configuration": {"retry": {"initialInterval": "\x1b" * 99}}},
         {"payload": [{"api": "a", "parameters": {LONG: {"a\nb": float("nan")}}}]},
         {"payload": [{"api": "a", "parameters": {10**4000: 1}}]},
         {"schedule": {"intervals": [{"every": "1d"}], "timezone": LONG}},
