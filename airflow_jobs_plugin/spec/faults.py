@@ -62,12 +62,12 @@ def quoted(value: Any) -> str:
     return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}…"
 
 
-def printable(name: str) -> str:
+def printable(name: str, most: int = LONGEST_QUOTE) -> str:
     """Somebody else's name for something, as a message repeats it: without quotes, escaped and cut where need be."""
-    short = name[:LONGEST_QUOTE]
+    short = name[:most]
     if not short.isprintable():
         short = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in short)
-    return short if len(name) <= LONGEST_QUOTE else f"{short}…"
+    return short if len(name) <= most else f"{short}…"
 
 
 def _written_path(loc: tuple[str | int, ...]) -> tuple[str | int, ...]:

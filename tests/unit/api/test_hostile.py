@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
+from airflow_jobs_plugin.api import errors
 from airflow_jobs_plugin.api.jobs import PreviewIn
 from airflow_jobs_plugin.errors import DefinitionError
 from airflow_jobs_plugin.run.items import override_of
@@ -19,6 +22,16 @@ def test_an_instant_that_is_none_is_not_repeated_whole() -> None:
     (line,) = caught.value.errors()
     assert "is not a date and time" in line["msg"]
     assert len(line["msg"]) < 400
+
+
+def test_a_path_that_is_not_there_is_not_repeated_as_it_is() -> None:
+    app = FastAPI()
+    errors.install(app)
+    answer = TestClient(app).get("/a%1B%E2%80%AEb/" + "c" * 5000)
+    assert answer.status_code == 404
+    message = answer.json()["message"]
+    assert message.startswith("there is nothing at /a\\x1b\\u202eb/c")
+    assert len(message) < 400
 
 
 def test_a_key_of_a_triggers_conf_is_not_repeated_whole() -> None:
