@@ -153,7 +153,9 @@ def _scalar(node: Any) -> Any:
         if tag == _FLOAT:
             return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
     except ValueError as error:
-        _fail(str(error).partition(";")[0], node)
+        # What is tagged as a number may be anything, a secret too.
+        told = str(error).partition(";")[0]
+        _fail(told if "digits" in told else "this is not the number that its tag says", node)
     if tag == _BOOL and text.lower() in ("true", "false"):
         return text.lower() == "true"
     if tag == _NULL:

@@ -47,6 +47,8 @@ def test_anchors_and_merge_keys_work() -> None:
         ("[ # ]\n" * 20_000, "nested deeper", (101, 1)),
         ("a: !!bool yes", "the tag !!bool is not one", (1, 4)),
         ("a: " + "9" * 5000, "digits", (1, 4)),
+        ("a: !!float hunter2", "^this is not the number that its tag says$", (1, 4)),
+        ("a: !!int hunter2", "^this is not the number that its tag says$", (1, 4)),
         ("# nothing", "the file is empty", (1, 1)),
     ],
     ids=lambda value: repr(value)[:30],
