@@ -20,6 +20,9 @@ PAGE = 512 * DAY
 STEP = 4 * DAY
 #: No zone is further from UTC than this, seconds.
 FARTHEST = 26 * 3600
+#: Between these any zone's clock shows a date that there is.
+_FIRST = -62_135_596_800 + 2 * DAY
+_LAST = 253_402_300_799 - 2 * DAY
 
 
 class Offsets:
@@ -58,6 +61,8 @@ class Offsets:
         return starts, offsets
 
     def _offset(self, instant: int) -> int:
+        # The first and the last day that there are have offsets of their neighbours': of their own they have none.
+        instant = min(max(instant, _FIRST), _LAST)
         offset = datetime.fromtimestamp(instant, UTC).astimezone(self._info).utcoffset()
         return 0 if offset is None else offset.days * DAY + offset.seconds
 

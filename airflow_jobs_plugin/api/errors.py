@@ -17,7 +17,7 @@ from airflow_jobs_plugin.api.shapes import Answer
 from airflow_jobs_plugin.control.definitions import InvalidDefinition
 from airflow_jobs_plugin.errors import DefinitionError, RequestError
 from airflow_jobs_plugin.service.statuses import status_of
-from airflow_jobs_plugin.spec.faults import dotted
+from airflow_jobs_plugin.spec.faults import dotted, printable
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ def _http(request: Request, error: Any) -> JSONResponse:
         allowed = ", ".join(_methods(request))
         return answer(405, f"{request.method} does nothing here; known are: {allowed}", headers={"Allow": allowed})
     if error.status_code == 404 and error.detail == "Not Found":
-        return answer(404, f"there is nothing at {request.url.path}; {_docs(request)} says what there is")
+        return answer(404, f"there is nothing at {_path(request)}; {_docs(request)} says what there is")
     return answer(error.status_code, str(error.detail), headers=headers)
 
 
@@ -118,6 +118,11 @@ def _methods(request: Request) -> list[str]:
     """The methods of the path that was asked for. Starlette names those of the first route with it alone."""
     routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
     return sorted({method for route in routes if route.path == routes[0].path for method in route.methods})
+
+
+def _path(request: Request) -> str:
+    """The path as messages and logs repeat it: decoded, it may have ends of lines."""
+    return printable(request.url.path, 300)
 
 
 def _docs(request: Request) -> str:
@@ -151,7 +156,7 @@ def _request(request: Request, error: Any) -> JSONResponse:
 
 def _unexpected(request: Request, error: Exception) -> JSONResponse:
     response = answer(500, "something went wrong in the server; its log has the correlationId")
-    log.error("%s %s failed: %s", request.method, request.url.path, bytes(response.body).decode(), exc_info=error)
+    log.error("%s %s failed: %s", request.method, _path(request), bytes(response.body).decode(), exc_info=error)
     return response
 
 

@@ -45,7 +45,7 @@ from airflow_jobs_plugin.service import operations
 from airflow_jobs_plugin.service.callers import Caller
 from airflow_jobs_plugin.spec import Schedule, explain
 from airflow_jobs_plugin.spec.base import integral
-from airflow_jobs_plugin.spec.faults import dotted
+from airflow_jobs_plugin.spec.faults import dotted, quoted
 from timetables.description import describe
 from timetables.recurrence import upcoming
 
@@ -221,7 +221,7 @@ def _instant(value: Any) -> Any:
     try:
         found = datetime.fromisoformat(value)
     except ValueError:
-        raise ValueError(f"{value!r} is not a date and time such as 2026-03-01T09:00:00Z") from None
+        raise ValueError(f"{quoted(value)} is not a date and time such as 2026-03-01T09:00:00Z") from None
     if not 1900 <= found.year <= 2200:
         raise ValueError("should be in one of the years 1900 to 2200")
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)

@@ -23,6 +23,7 @@ from airflow_jobs_plugin.run.items import PLAN, TERMS, Terms
 from airflow_jobs_plugin.sinks.identity import refused_identity
 from airflow_jobs_plugin.spec import Fault, Job, explain
 from airflow_jobs_plugin.spec.base import MAX_DEPTH
+from airflow_jobs_plugin.spec.faults import MOST_FAULTS
 from airflow_jobs_plugin.spec.writeonly import Secrets, kept, masks, split
 from airflow_jobs_plugin.store import StoredJob, variables
 from airflow_jobs_plugin.store.variables import Record, Revision
@@ -31,10 +32,6 @@ log = logging.getLogger(__name__)
 
 #: A run may just be planning with a revision that was replaced so recently.
 KEEP_REVISION = timedelta(minutes=10)
-
-
-#: How many are named; of a long list that is wrong all the way through, the first ones say enough.
-MOST_FAULTS = 100
 
 
 class InvalidDefinition(DefinitionError):

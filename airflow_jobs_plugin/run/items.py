@@ -11,6 +11,7 @@ from typing import Any
 from airflow_jobs_plugin.errors import DefinitionError
 from airflow_jobs_plugin.spec import Job, PayloadItem, RetryPolicy, explain, parse_payload
 from airflow_jobs_plugin.spec.base import did_you_mean
+from airflow_jobs_plugin.spec.faults import quoted
 
 #: Task ids of a job's DAG.
 PLAN, PAYLOAD, SINK = "plan", "payload", "sink"
@@ -101,7 +102,7 @@ def override_of(job: Job, conf: dict[str, Any] | None) -> list[PayloadItem] | No
         return None
     if unknown := [key for key in conf if key != OVERRIDE]:
         raise DefinitionError(
-            f"conf: unknown key {unknown[0]!r}{did_you_mean(str(unknown[0]), [OVERRIDE])}; "
+            f"conf: unknown key {quoted(unknown[0])}{did_you_mean(str(unknown[0]), [OVERRIDE])}; "
             'a trigger takes {"payload": [{"api": …, "parameters": {…}}, …]}'
         )
     if conf[OVERRIDE] is None:

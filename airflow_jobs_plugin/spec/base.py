@@ -18,6 +18,8 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from airflow_jobs_plugin.spec.faults import LONGEST_QUOTE, dotted, quoted
+
 #: How deep objects and lists may nest in parameters: far beyond real payloads, far within every JSON parser.
 MAX_DEPTH = 64
 
@@ -82,6 +84,7 @@ def names_of(model: type[BaseModel]) -> dict[str, str]:
 
 def did_you_mean(word: str, known: list[str]) -> str:
     """``"; did you mean 'payload'?"`` for the nearest known word, or the list of them where none is near."""
+    word = word[:LONGEST_QUOTE]
     near = get_close_matches(word, known, n=1, cutoff=0.6)
     if not near:
         folded = {k.lower().replace("_", ""): k for k in known}
@@ -106,13 +109,13 @@ def _explained(model: type[BaseModel], line: Any) -> InitErrorDetails:
             kind: Any = PydanticCustomError(
                 "given_twice",
                 "given twice: {field} is the same field as {name}; keep one",
-                {"field": repr(word), "name": repr(field.serialization_alias or field.alias or known)},
+                {"field": quoted(word), "name": repr(field.serialization_alias or field.alias or known)},
             )
         else:
             kind = PydanticCustomError(
                 "unknown_field",
                 "unknown field {field}{hint}",
-                {"field": repr(word), "hint": did_you_mean(word, _published_names(model))},
+                {"field": quoted(word), "hint": did_you_mean(word, _published_names(model))},
             )
     elif line["type"] == "model_type":
         kind = PydanticCustomError("object_expected", "should be an object with named fields")
@@ -137,7 +140,9 @@ def check_json(value: Any) -> Any:
     JSON values are None, booleans, finite numbers, strings, lists, and dicts with string keys, nested at most
     ``MAX_DEPTH`` deep.
     """
-    todo: list[tuple[Any, str, int]] = [(value, "", 0)]
+    # Where a value is, is written when it is told, and not before: written for each value of a long list, a long key
+    # would fill the memory.
+    todo: list[tuple[Any, _Where, int]] = [(value, None, 0)]
     while todo:
         item, where, depth = todo.pop()
         if depth > MAX_DEPTH:
@@ -153,17 +158,28 @@ def check_json(value: Any) -> Any:
         elif kind is dict:
             for key, inner in item.items():
                 if type(key) is not str:
-                    raise ValueError(f"{_at(where)}the key {key!r} should be a string; put it in quotes")
+                    raise ValueError(f"{_at(where)}the key {quoted(key)} should be a string; put it in quotes")
                 _check_text(key, where)
-                todo.append((inner, f"{where}.{key}" if where else key, depth + 1))
+                todo.append((inner, (where, key), depth + 1))
         elif kind is list:
-            todo.extend((inner, f"{where}[{n}]", depth + 1) for n, inner in enumerate(item))
+            todo.extend((inner, (where, n), depth + 1) for n, inner in enumerate(item))
         else:
             raise ValueError(f"{_at(where)}a {kind.__name__} is not a JSON value")
     return value
 
 
-def _check_text(text: str, where: str) -> None:
+#: The place of a value: that of what it is in, and its key or index there; None: it is in nothing.
+_Where = tuple["_Where", str | int] | None
+
+
+def check_plain(text: str) -> str:
+    """Return the text if it is one, without control characters; else raise ``ValueError``, which does not repeat it."""
+    if any(ord(c) < 32 or 127 <= ord(c) < 160 for c in text):
+        raise ValueError("has control characters, which databases, headers and pages cannot hold; leave them out")
+    return text
+
+
+def _check_text(text: str, where: _Where) -> None:
     if not text.isascii():
         try:
             text.encode()
@@ -173,8 +189,12 @@ def _check_text(text: str, where: str) -> None:
         raise ValueError(f"{_at(where)}contains a NUL character, which databases and headers cannot hold")
 
 
-def _at(where: str) -> str:
-    return f"at {where}: " if where else ""
+def _at(where: _Where) -> str:
+    path: list[str | int] = []
+    while where is not None:
+        where, part = where
+        path.append(part)
+    return f"at {dotted(tuple(reversed(path)))}: " if path else ""
 
 
 def _json_object(value: Any) -> Any:

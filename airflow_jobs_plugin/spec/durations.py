@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
+from airflow_jobs_plugin.spec.faults import quoted
+
 SECOND = 1_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
@@ -59,7 +61,7 @@ def parse_duration(value: int | str) -> int:
             raise ValueError(f"a duration has 1 to 100 characters, this one {len(value)}; {_EXPECTED}")
         match = _GRAMMAR.fullmatch(value)
         if match is None:
-            raise ValueError(f"{value!r} is not a duration; {_EXPECTED}")
+            raise ValueError(f"{quoted(value)} is not a duration; {_EXPECTED}")
         unit = (match["unit"] or "ms").lower()
         factor = next(factor for prefix, factor in _UNITS if unit.startswith(prefix))
         exact = Decimal(match["number"]) * factor

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import ValidationError
+
+#: How many faults of one definition are told; of a long list that is wrong all the way through the first say enough.
+MOST_FAULTS = 100
+#: How much of somebody else's text a message repeats, characters.
+LONGEST_QUOTE = 60
 
 # Names of union members that pydantic puts into a path; an author never wrote them there.
 _TAGS = {"sink": {"webhook", "s3"}, "target": {"http", "run-api", "python"}}
@@ -26,6 +32,9 @@ def explain(error: ValidationError) -> list[Fault]:
     """The faults of a definition, in the order of its fields. Input is never repeated: it may be secret."""
     faults: dict[Fault, None] = {}
     for line in error.errors(include_url=False, include_input=False, include_context=False):
+        if line["type"] == "default_factory_not_called":
+            # What a default is made from is wrong, and told by a line of its own.
+            continue
         message = line["msg"].removeprefix(_NOISE[0])
         if line["type"] == "missing":
             message = "is missing; it is required"
@@ -34,11 +43,31 @@ def explain(error: ValidationError) -> list[Fault]:
 
 
 def dotted(path: tuple[str | int, ...]) -> str:
-    """``("payload", 3, "retry")`` as ``payload[3].retry``."""
+    """``("payload", 3, "retry")`` as ``payload[3].retry``: names printable and not too long, whoever made them up."""
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+        name = f"[{part}]" if isinstance(part, int) else printable(part)
+        text += name if isinstance(part, int) or not text else f".{name}"
     return text
+
+
+def quoted(value: Any) -> str:
+    """A value as a message repeats it: printable, on one line and not too long. Of what is within it nothing."""
+    if isinstance(value, str):
+        short = len(value) <= LONGEST_QUOTE
+        return repr(value) if short else f"{value[:LONGEST_QUOTE]!r}…"
+    if isinstance(value, (dict, list, tuple)):
+        return "an object" if isinstance(value, dict) else "a list"
+    text = repr(value)
+    return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}…"
+
+
+def printable(name: str, most: int = LONGEST_QUOTE) -> str:
+    """Somebody else's name for something, as a message repeats it: without quotes, escaped and cut where need be."""
+    short = name[:most]
+    if not short.isprintable():
+        short = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in short)
+    return short if len(name) <= most else f"{short}…"
 
 
 def _written_path(loc: tuple[str | int, ...]) -> tuple[str | int, ...]:

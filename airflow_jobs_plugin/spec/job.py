@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AliasChoices, Field, ValidationError, model_validator
 
-from airflow_jobs_plugin.spec.base import Integer, JsonObject, Model, raise_at
+from airflow_jobs_plugin.spec.base import Integer, JsonObject, Model, check_plain, raise_at
 from airflow_jobs_plugin.spec.faults import explain
 from airflow_jobs_plugin.spec.payload import PayloadItem, RequestTimeout
 from airflow_jobs_plugin.spec.retry import RetryPolicy
@@ -29,6 +30,35 @@ def check_job_id(job_id: str) -> str:
 
 
 JobId = Annotated[str, AfterValidator(check_job_id), Field(json_schema_extra={"pattern": f"^{_ID.pattern}$"})]
+
+
+def check_proxy(url: str) -> str:
+    """Return the URL of a proxy, with a scheme or without, if it is one; else raise ``ValueError``.
+
+    What is none is not masked as one either, so that it would be shown with its password.
+    """
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        # Anything behind the host would be a password that had a slash in it.
+        usable = (
+            bool(parts.hostname) and parts.port != 0 and not (parts.path.strip("/") or parts.query or parts.fragment)
+        )
+    except ValueError:
+        usable = False
+    if not usable or any(c.isspace() for c in check_plain(url)):
+        raise ValueError(
+            "is not a URL such as http://user:password@proxy.example.com:3128; percent-encode what is special in it"
+        )
+    return url
+
+
+def _proxy_object(value: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(url := value.get("url"), str):
+        check_proxy(url)
+    return value
+
+
+ProxyUrl = Annotated[str, Field(max_length=2000), AfterValidator(check_proxy)]
 
 
 class Configuration(Model):
@@ -54,14 +84,14 @@ class Configuration(Model):
     """Most items in one run, appended ones included; None: no limit."""
     tolerated_failure_percentage: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.0
     """Share of items, in percent, that may fail before the run counts as failed. Default 0."""
-    proxy: Annotated[str, Field(max_length=2000)] | None = None
+    proxy: ProxyUrl | None = None
     """The same as the job's ``proxy``, where the platform's clients put it."""
 
 
 class Notification(Model):
     """Accepted and passed on to targets that know it."""
 
-    type: str
+    type: Annotated[str, Field(max_length=200), AfterValidator(check_plain)]
     url: HttpUrl
     headers: Headers = Field(default_factory=dict)
 
@@ -80,7 +110,7 @@ class Job(Model):
     sink: Sink | None = None
     """None: results stay in Airflow."""
     target: Target = Field(default_factory=HttpTarget)
-    proxy: Annotated[str, Field(max_length=2000)] | JsonObject | None = None
+    proxy: ProxyUrl | Annotated[JsonObject, AfterValidator(_proxy_object)] | None = None
     auth_session: JsonObject | None = Field(
         default=None,
         validation_alias=AliasChoices("auth_session", "authSession"),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from airflow_jobs_plugin.spec.base import did_you_mean
+from airflow_jobs_plugin.spec.faults import printable
 
 #: What a key may say of a run, and what else of an item where each item is delivered by itself.
 OF_RUN = ("jobId", "jobRunId", "date", "time", "type", "status")
@@ -85,7 +86,7 @@ def _safe(value: str) -> str:
 
 def _unknown(name: str, known: tuple[str, ...]) -> str:
     hint = did_you_mean(name, list(known))
-    message = f"unknown placeholder {{{name}}}"
+    message = f"unknown placeholder {{{printable(name)}}}"
     if hint.startswith("; did you mean"):
         message += hint
     message += f"{';' if message.endswith('}') else ''} known here: {_listed(known)}"

@@ -19,15 +19,18 @@ def sink_types() -> list[str]:
     return sorted(_registered())
 
 
-@cache
 def sink_class(kind: str) -> type[Any] | None:
     """The class that is registered for a type; None if there is none.
 
     Raises ``ValueError`` if it cannot be imported, or is registered more than once.
     """
-    entries = _registered().get(kind, ())
-    if not entries:
-        return None
+    # Only what is registered is remembered: any text may be asked for.
+    return _loaded(kind) if kind in _registered() else None
+
+
+@cache
+def _loaded(kind: str) -> type[Any]:
+    entries = _registered()[kind]
     if len(entries) > 1:
         names = " and ".join(sorted(_origin(entry) for entry in entries))
         raise ValueError(f"the sink type {kind!r} is registered more than once, by {names}; uninstall all but one")
@@ -47,7 +50,7 @@ def sink_class(kind: str) -> type[Any] | None:
 def forget() -> None:
     """Look entry points up anew; for tests, and for whoever installs a plug-in into a running process."""
     _registered.cache_clear()
-    sink_class.cache_clear()
+    _loaded.cache_clear()
 
 
 @cache

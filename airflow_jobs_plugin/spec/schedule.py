@@ -7,10 +7,11 @@ from functools import lru_cache
 from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
-from airflow_jobs_plugin.spec.base import Model, did_you_mean
+from airflow_jobs_plugin.spec.base import Model, check_plain, did_you_mean
 from airflow_jobs_plugin.spec.durations import DAY, SECOND, Duration, format_duration
+from airflow_jobs_plugin.spec.faults import quoted
 
 MONTHS = (
     "JANUARY", "FEBRUARY", "MARCH", "APRIL", "MAY", "JUNE",
@@ -47,23 +48,29 @@ class _Field:
             number = self._number(value)
             return range(number, number + 1)
         if unknown := [k for k in value if k not in ("start", "end", "step")]:
-            raise ValueError(f"unknown field {unknown[0]!r}{did_you_mean(str(unknown[0]), ['start', 'end', 'step'])}")
+            raise ValueError(
+                f"unknown field {quoted(unknown[0])}{did_you_mean(str(unknown[0]), ['start', 'end', 'step'])}"
+            )
         if value.get("start") is None:
             raise ValueError("a range needs a 'start', and may have an 'end' and a 'step'")
         start = self._number(value["start"])
         end = start if value.get("end") is None else self._number(value["end"])
         if end < start:
             raise ValueError(
-                f"the range ends ({value['end']}) before it starts ({value['start']}) and ranges do not wrap; "
-                "write two ranges in a list"
+                f"the range ends ({_told(value['end'])}) before it starts ({_told(value['start'])}) and ranges do not "
+                "wrap; write two ranges in a list"
             )
         step = 1 if value.get("step") is None else self._plain_number(value["step"], "step")
         if step < 1:
-            raise ValueError(f"step is {step}; it is at least 1")
+            raise ValueError(f"step is {quoted(step)}; it is at least 1")
         if step > 1 and start + step > end:
             raise ValueError(
-                f"a step of {step} reaches nothing after {value['start']}; "
-                + ("give the range an 'end'" if value.get("end") is None else f"the range ends at {value['end']}")
+                f"a step of {quoted(step)} reaches nothing after {_told(value['start'])}; "
+                + (
+                    "give the range an 'end'"
+                    if value.get("end") is None
+                    else f"the range ends at {_told(value['end'])}"
+                )
             )
         return range(start, end + 1, step)
 
@@ -72,29 +79,34 @@ class _Field:
             return self._named(value)
         number = self._plain_number(value, "value")
         if not self.low <= number <= self.high:
-            raise ValueError(f"{number} is out of bounds; it goes from {self.low} to {self.high}")
+            raise ValueError(f"{quoted(number)} is out of bounds; it goes from {self.low} to {self.high}")
         return number
 
     def _plain_number(self, value: Any, what: str) -> int:
         if isinstance(value, float) and value.is_integer():
             return int(value)
         if isinstance(value, bool) or not isinstance(value, (int, str)):
-            raise ValueError(f"the {what} {value!r} should be a whole number")
+            raise ValueError(f"the {what} {quoted(value)} should be a whole number")
         if isinstance(value, str) and not _is_decimal(value):
-            raise ValueError(f"the {what} {value!r} should be a whole number")
+            raise ValueError(f"the {what} {quoted(value)} should be a whole number")
         return int(value)
 
     def _named(self, word: str) -> int:
         if not self.names:
             raise ValueError(
-                f"{word!r} should be '*', a number from {self.low} to {self.high}, "
+                f"{quoted(word)} should be '*', a number from {self.low} to {self.high}, "
                 "a range {start, end, step}, or a list of these"
             )
         upper = word.strip().upper()
         found = [n for n, name in enumerate(self.names) if len(upper) >= 3 and name.startswith(upper)]
         if len(found) != 1:
-            raise ValueError(f"unknown name {word!r}{did_you_mean(upper, list(self.names))}")
+            raise ValueError(f"unknown name {quoted(word)}{did_you_mean(upper, list(self.names))}")
         return found[0] + self.low
+
+
+def _told(value: Any) -> str:
+    # Without quotes, as people write names of days: by now it is a number or a name that is known.
+    return value if isinstance(value, str) else quoted(value)
 
 
 def _is_decimal(text: str) -> bool:
@@ -165,7 +177,7 @@ class Calendar(Model):
     """0 to 59. Default: 0."""
     second: Sixty = (0,)
     """0 to 59. Default: 0."""
-    comment: Annotated[str, Field(max_length=200)] | None = None
+    comment: Annotated[str, Field(max_length=200), AfterValidator(check_plain)] | None = None
     """For people, up to 200 characters."""
 
 
@@ -232,7 +244,7 @@ class Schedule(Model):
             try:
                 return datetime.fromisoformat(value)
             except ValueError:
-                raise ValueError(f"{value!r} is not a date and time such as 2026-03-01T09:00:00Z") from None
+                raise ValueError(f"{quoted(value)} is not a date and time such as 2026-03-01T09:00:00Z") from None
         if isinstance(value, date) and not isinstance(value, datetime):
             return datetime.combine(value, time.min)
         return value
@@ -270,4 +282,6 @@ def zone(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         near = did_you_mean(name, sorted(available_timezones()))
-        raise ValueError(f"unknown time zone {name!r}{near if 'mean' in near else '; use an IANA name'}") from None
+        raise ValueError(
+            f"unknown time zone {quoted(name)}{near if 'mean' in near else '; use an IANA name'}"
+        ) from None

@@ -21,12 +21,18 @@ _SENSITIVE = re.compile(
 )
 # User and password in front of a host, also without a scheme as proxies may be written, and in the middle of a text.
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@|^[^/@\s:]*:[^/@\s]*@")
-_QUERY_VALUE = re.compile(r"([?&;][^=&;#\s]*=)[^&;#\s]*")
+# No sign that begins one is within its name: a text of nothing but question marks would be looked at over and over.
+_QUERY_VALUE = re.compile(r"([?&;][^=&;#?\s]*=)[^&;#\s]*")
+
+
+def is_sensitive(key: str) -> bool:
+    """Whether a field of this name usually holds a secret (``password``, ``apiKey``, ``Authorization`` …)."""
+    # What is remembered has a bound: keys of parameters are as long as anybody likes.
+    return _is_sensitive(key) if len(key) <= 100 else _SENSITIVE.search(key) is not None
 
 
 @lru_cache(maxsize=4096)
-def is_sensitive(key: str) -> bool:
-    """Whether a field of this name usually holds a secret (``password``, ``apiKey``, ``Authorization`` …)."""
+def _is_sensitive(key: str) -> bool:
     return _SENSITIVE.search(key) is not None
 
 

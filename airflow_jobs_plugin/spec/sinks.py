@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import IPv6Address
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -23,7 +24,8 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from airflow_jobs_plugin.spec import plugins
-from airflow_jobs_plugin.spec.base import Model, raise_at
+from airflow_jobs_plugin.spec.base import Model, check_plain, raise_at
+from airflow_jobs_plugin.spec.faults import quoted
 from airflow_jobs_plugin.spec.keys import check_key, check_prefix
 from airflow_jobs_plugin.spec.payload import ApiName
 from airflow_jobs_plugin.spec.secrets import MASK
@@ -35,9 +37,9 @@ def check_headers(headers: dict[str, str]) -> dict[str, str]:
     """Return the headers if HTTP can carry them; else raise ``ValueError`` (values are never repeated)."""
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is not a header name")
+            raise ValueError(f"{quoted(name)} is not a header name")
         if value != value.strip() or any(ord(c) < 32 and c != "\t" or ord(c) == 127 or ord(c) > 255 for c in value):
-            raise ValueError(f"the value of {name!r} has characters that a header cannot carry")
+            raise ValueError(f"the value of {quoted(name)} has characters that a header cannot carry")
     return headers
 
 
@@ -61,10 +63,12 @@ def check_own_headers(headers: dict[str, str]) -> dict[str, str]:
 
 def _is_name(host: str) -> bool:
     """Whether HTTP clients find a host of that name thinkable. May raise ``UnicodeError`` instead of saying no."""
-    if host.isascii():
+    if host.isascii() and not host.lower().startswith("xn--"):
         return bool(host.encode("idna"))
     import idna
 
+    if host.isascii():
+        return bool(idna.decode(host))
     return bool(idna.encode(host.lower()))
 
 
@@ -74,6 +78,9 @@ def check_http_url(url: str) -> str:
         parts = urlsplit(url)
         host = parts.hostname or ""
         # What cannot be a name on the network would only fail when the results are to be delivered.
+        if "[" in parts.netloc:
+            # Of the kinds of addresses that may stand in brackets clients know one.
+            IPv6Address(host)
         usable = parts.scheme in ("http", "https") and _is_name(host) and parts.port != 0
     except ValueError:  # a UnicodeError is one
         usable = False
@@ -82,6 +89,25 @@ def check_http_url(url: str) -> str:
     return url
 
 
+#: As Airflow takes them for connections. The id becomes part of a path when a task asks Airflow for the connection.
+_CONNECTION = re.compile(r"[\w#!()\-.:/\\]+")
+
+
+def check_connection(conn_id: str) -> str:
+    """Return the id if an Airflow connection may have it; else raise ``ValueError``."""
+    if not _CONNECTION.fullmatch(conn_id) or any(part in (".", "..") for part in re.split(r"[/\\]", conn_id)):
+        raise ValueError(
+            "is not the id of a connection, which has letters, digits and any of _ - . : / \\ # ! ( ), and not "
+            "'.' or '..' between slashes"
+        )
+    return conn_id
+
+
+ConnId = Annotated[
+    str,
+    Field(min_length=1, max_length=250, json_schema_extra={"pattern": f"^{_CONNECTION.pattern}$"}),
+    AfterValidator(check_connection),
+]
 Headers = Annotated[dict[str, str], AfterValidator(check_headers)]
 HttpUrl = Annotated[
     str,
@@ -164,7 +190,8 @@ def check_endpoint(url: str) -> str:
     return url
 
 
-Secret = Annotated[str, Field(min_length=1, max_length=1000)]
+# Whatever else is in them, they go into a header.
+Secret = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(check_plain)]
 
 
 class S3Sink(BaseSink):
@@ -178,7 +205,7 @@ class S3Sink(BaseSink):
     ]
     region: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}$")] | None = None
     """None: the connection's, else that of the worker's own configuration."""
-    conn_id: Annotated[str, Field(min_length=1, max_length=250)] | None = None
+    conn_id: ConnId | None = None
     """Airflow connection with the credentials; or the two keys below. Neither: what the worker itself has."""
     access_key_id: Secret | None = None
     """Write-only."""

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import unquote
 
 from pydantic import AfterValidator, Field, Tag, model_validator
 
 from airflow_jobs_plugin.spec.base import Model
 from airflow_jobs_plugin.spec.durations import Duration, format_duration
-from airflow_jobs_plugin.spec.sinks import Headers, tagged
+from airflow_jobs_plugin.spec.faults import printable
+from airflow_jobs_plugin.spec.sinks import ConnId, Headers, tagged
 
 DEFAULT_CONNECTION = "airflow_jobs_default"
 #: Longest wait between two polls of a run, milliseconds.
 DEFAULT_LONGEST_WAIT = 30_000
-
-ConnId = Annotated[str, Field(min_length=1, max_length=250)]
 
 
 def _path_template(path: str) -> str:
@@ -35,12 +35,13 @@ def _template(path: str, names: tuple[str, ...], example: str) -> str:
         raise ValueError(f"a path starts with '/', such as {example}")
     known = " and ".join(f"{{{name}}}" for name in names)
     if unknown := [name for name in re.findall(r"\{([^{}]*)\}", path) if name not in names]:
-        raise ValueError(f"unknown placeholder {{{unknown[0]}}}; known here: {known}")
+        raise ValueError(f"unknown placeholder {{{printable(unknown[0])}}}; known here: {known}")
     if any(brace in re.sub(r"\{[^{}]*\}", "", path) for brace in "{}"):
         raise ValueError(f"has a brace that belongs to no {known}")
     if any(ord(c) <= 32 or ord(c) > 126 for c in path):
         raise ValueError("has spaces or characters that a URL cannot carry; percent-encode them")
-    if any(segment in (".", "..") for segment in path.split("/")):
+    # Servers and proxies decode before they walk.
+    if any(unquote(segment) in (".", "..") for segment in path.split("/")):
         raise ValueError("has '.' or '..' as a path segment")
     return path
 

@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 import yaml
 from yaml.resolver import BaseResolver
 
+from airflow_jobs_plugin.spec.faults import printable, quoted
+
 try:
     from yaml.cyaml import CParser as _Composer  # type: ignore[attr-defined]
 except ImportError:  # PyYAML built without libyaml: the same, slower
@@ -109,20 +111,26 @@ def _value(node: Any, depth: int = 0) -> Any:
     if kind is yaml.SequenceNode and tag == _SEQ:
         return [_value(item, depth + 1) for item in node.value]
     if kind is not yaml.MappingNode or tag != _MAP:
-        _fail(f"the tag {tag.replace('tag:yaml.org,2002:', '!!')} is not one of a job file; leave it out", node)
+        _fail(f"the tag {_written(tag)} is not one of a job file; leave it out", node)
     values: dict[Any, Any] = {}
     merged: dict[Any, Any] = {}
     for key_node, value_node in node.value:
         if key_node.tag == _MERGE:
-            merged = _merged(value_node, depth) | merged
+            # The first one wins. Put in, not joined: with many, each join would copy all that came before.
+            for name, value in _merged(value_node, depth).items():
+                merged.setdefault(name, value)
             continue
         key = key_node.value if key_node.tag == _STR else _value(key_node, depth + 1)
         if isinstance(key, (list, dict)):
             _fail("a key should be a string", key_node)
         if key in values:
-            _fail(f"the key {key!r} is given twice", key_node)
+            _fail(f"the key {quoted(key)} is given twice", key_node)
         values[key] = _value(value_node, depth + 1)
     return merged | values if merged else values
+
+
+def _written(tag: str) -> str:
+    return printable(tag.replace("tag:yaml.org,2002:", "!!"))
 
 
 def _merged(node: Any, depth: int) -> dict[Any, Any]:
@@ -132,7 +140,8 @@ def _merged(node: Any, depth: int) -> dict[Any, Any]:
     for part in found if isinstance(found, list) else [found]:
         if not isinstance(part, dict):
             _fail("a merge key takes a mapping, or a list of mappings", node)
-        result = part | result
+        for name, value in part.items():
+            result.setdefault(name, value)
     return result
 
 
@@ -144,14 +153,16 @@ def _scalar(node: Any) -> Any:
         if tag == _FLOAT:
             return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
     except ValueError as error:
-        _fail(str(error).partition(";")[0], node)
+        # What is tagged as a number may be anything, a secret too.
+        told = str(error).partition(";")[0]
+        _fail(told if "digits" in told else "this is not the number that its tag says", node)
     if tag == _BOOL and text.lower() in ("true", "false"):
         return text.lower() == "true"
     if tag == _NULL:
         return None
     if tag == _MERGE:
         return text  # "<<" as a value
-    _fail(f"the tag {tag.replace('tag:yaml.org,2002:', '!!')} is not one of a job file; leave it out", node)
+    _fail(f"the tag {_written(tag)} is not one of a job file; leave it out", node)
 
 
 def decode(data: bytes) -> str:
@@ -202,7 +213,7 @@ def parse_json(text: str) -> Any:
             seen: set[str] = set()
             twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
             at = text.rfind(json.dumps(twice, ensure_ascii=False))
-            raise DocumentError(f"the key {twice!r} is given twice", *_position(text, max(at, 0)))
+            raise DocumentError(f"the key {quoted(twice)} is given twice", *_position(text, max(at, 0)))
         return value
 
     def constant(name: str) -> NoReturn:

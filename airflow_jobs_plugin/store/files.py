@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from airflow_jobs_plugin.errors import JobFileError
 from airflow_jobs_plugin.spec import Job, check_job_id, explain
+from airflow_jobs_plugin.spec.faults import MOST_FAULTS
 from airflow_jobs_plugin.store import documents
 from airflow_jobs_plugin.store.base import Loaded, StoredJob
 from airflow_jobs_plugin.store.reading import read_regular, shown
@@ -208,10 +209,12 @@ def _validated(path: Path, text: str, definition: dict[str, Any]) -> Job:
     try:
         return Job.model_validate(definition)
     except ValidationError as error:
+        found = explain(error)
         locate = documents.locator(text)
-        raise JobFileErrors(
-            [JobFileError(shown(path), str(fault), *locate(fault.path)) for fault in explain(error)]
-        ) from None
+        faults = [JobFileError(shown(path), str(fault), *locate(fault.path)) for fault in found[:MOST_FAULTS]]
+        if len(found) > MOST_FAULTS:
+            faults.append(JobFileError(shown(path), f"and {len(found) - MOST_FAULTS} more faults"))
+        raise JobFileErrors(faults) from None
 
 
 def _at(path: Path, where: tuple[str | int, ...], message: str) -> JobFileError:

@@ -66,10 +66,17 @@ def build_call(spec: HttpTarget, attempt: Attempt) -> Call:
 
 
 def located(template: str, **encoded: str) -> tuple[str, str]:
-    """Path and query of a template, with each ``{name}`` replaced by its value, which is percent-encoded already."""
+    """Path and query of a template, with each ``{name}`` replaced by its value, which is percent-encoded already.
+
+    Raises ``AttemptError`` where the two together walk up the path, as ``/.{api}`` and ``/x`` do.
+    """
     for name, value in encoded.items():
         template = template.replace(f"{{{name}}}", value)
     path, _, query = template.partition("#")[0].partition("?")
+    if any(segment in (".", "..") for segment in path.split("/")):
+        raise AttemptError(
+            "invalid-parameters", "the API name makes '.' or '..' a segment of the target's path", retriable=False
+        )
     return path, query
 
 

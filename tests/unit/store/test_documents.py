@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
@@ -46,6 +47,8 @@ def test_anchors_and_merge_keys_work() -> None:
         ("[ # ]\n" * 20_000, "nested deeper", (101, 1)),
         ("a: !!bool yes", "the tag !!bool is not one", (1, 4)),
         ("a: " + "9" * 5000, "digits", (1, 4)),
+        ("a: !!float hunter2", "^this is not the number that its tag says$", (1, 4)),
+        ("a: !!int hunter2", "^this is not the number that its tag says$", (1, 4)),
         ("# nothing", "the file is empty", (1, 1)),
     ],
     ids=lambda value: repr(value)[:30],
@@ -115,3 +118,29 @@ def test_a_path_leads_to_its_line_in_yaml_and_json() -> None:
     assert at(("payload", 9)) == (2, 1)
     json_text = '{\n\t"payload": [\n\t\t{"api": "a/b\\/c",\t"retry": 5}\n\t]\n}'
     assert locator(json_text)(("payload", 0, "retry")) == (3, 21)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n".join(f"<<: {{a{n}: 1}}" for n in range(20_000)),
+        "<<: [" + ",".join(f"{{a{n}: 1}}" for n in range(20_000)) + "]",
+    ],
+    ids=["many merge keys", "one with many mappings"],
+)
+def test_many_things_that_are_merged_do_not_copy_each_other(text: str) -> None:
+    before = time.process_time()
+    assert len(parse_yaml(text)) == 20_000
+    assert time.process_time() - before < 5
+
+
+def test_the_first_of_several_merge_keys_has_precedence() -> None:
+    assert parse_yaml("<<: {x: 1, y: 1}\n<<: {x: 2, z: 2}\ny: 3") == {"x": 1, "y": 3, "z": 2}
+
+
+@pytest.mark.parametrize("parse", [parse_yaml, parse_json])
+def test_a_long_key_that_is_given_twice_is_not_repeated(parse: Any) -> None:
+    key = '"' + "k" * 500 + '"'
+    with pytest.raises(DocumentError, match="is given twice") as caught:
+        parse(f"{{{key}: 1, {key}: 2}}")
+    assert len(caught.value.message) < 100

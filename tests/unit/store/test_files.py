@@ -7,7 +7,7 @@ import pytest
 
 from airflow_jobs_plugin.errors import JobFileError
 from airflow_jobs_plugin.store import JobFiles, lint
-from airflow_jobs_plugin.store.files import find
+from airflow_jobs_plugin.store.files import JobFileErrors, find, read
 from airflow_jobs_plugin.store.neighbours import python_dag_ids
 
 GOOD = "payload:\n  - api: x\n"
@@ -183,3 +183,11 @@ def not_an_id(): ...
     wanted = {"mentioned", "first", "second", "third", "fourth", "fifth", "not_an_id", "sixth", "other"}
     assert set(python_dag_ids(folder, wanted)) == {"first", "second", "third", "fourth", "fifth"}
     assert python_dag_ids(folder, {"other"}) == {}
+
+
+def test_of_very_many_faults_the_first_are_told(tmp_path: Path) -> None:
+    payload = ", ".join(['{"api": ""}'] * 1000)
+    with pytest.raises(JobFileErrors) as caught:
+        read(tmp_path / "x.job.json", f'{{"payload": [{payload}]}}'.encode())
+    assert len(caught.value.faults) == 101
+    assert caught.value.faults[-1].message == "and 900 more faults"

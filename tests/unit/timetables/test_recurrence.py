@@ -373,3 +373,16 @@ def test_spans_are_those_of_the_zone_database_in_every_zone() -> None:
             assert start <= moment < end
             expected = datetime.fromtimestamp(moment, UTC).astimezone(info).utcoffset()
             assert timedelta(seconds=offset) == expected, (name, moment)
+
+
+@pytest.mark.parametrize("zone", ["America/Los_Angeles", "Pacific/Kiritimati"])
+def test_the_ends_of_time_are_no_error(zone: str) -> None:
+    schedule = Schedule.model_validate({"calendars": [{"hour": 3}], "timezone": zone})
+    first = next_after(schedule, datetime(1, 1, 1, tzinfo=UTC))
+    assert first is not None
+    assert first.year in (1999, 2000)
+    assert next_after(schedule, datetime.max.replace(tzinfo=UTC)) is None
+    assert previous_before(schedule, datetime(1, 1, 1, tzinfo=UTC)) is None
+    last = previous_before(schedule, datetime.max.replace(tzinfo=UTC))
+    assert last is not None
+    assert last.year in (2100, 2101)
