@@ -8,7 +8,7 @@ times of day are bits of whole numbers: bit 0 is the first day that calendars kn
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import gcd
+from math import gcd, lcm
 
 from timetables.zones import DAY, Offsets
 
@@ -169,10 +169,16 @@ def _lowest(bits: int) -> int:
 
 def _seconds(first: int, end: int, step: int) -> int:
     """A bit for each second in which there is one of ``first``, ``first + step`` …, in milliseconds."""
-    bits = bytearray(end // 8000 + 1)
-    for at in range(first, end, step):
-        bits[at // 8000] |= 1 << at // 1000 % 8
-    return int.from_bytes(bits, "little")
+    # Those up to where seconds and steps meet again, and these over and over: one by one they would take seconds where
+    # a schedule has a thousand intervals.
+    period, bits = lcm(step, 1000), 0
+    for at in range(first, min(end, first + period), step):
+        bits |= 1 << at // 1000
+    have = period // 1000
+    while have < end // 1000:
+        bits |= bits << have
+        have *= 2
+    return bits & (1 << end // 1000) - 1
 
 
 def _every_nth(n: int, size: int) -> int:

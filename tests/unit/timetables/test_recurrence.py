@@ -375,6 +375,16 @@ def test_spans_are_those_of_the_zone_database_in_every_zone() -> None:
             assert timedelta(seconds=offset) == expected, (name, moment)
 
 
+@pytest.mark.parametrize("unit", [1000, 1500, 1024])
+def test_a_thousand_dense_intervals_with_skips_are_made_ready_at_once(unit: int) -> None:
+    intervals = [{"every": unit * n, "offset": n % 7} for n in range(1, 1001)]
+    skip = [{"hour": "*", "minute": {"start": 0, "end": 58}}]
+    schedule = Schedule.model_validate({"intervals": intervals, "skip": skip})
+    before = time.process_time()
+    assert next_after(schedule, datetime(2026, 11, 26, tzinfo=UTC)) is not None
+    assert time.process_time() - before < 2
+
+
 @pytest.mark.parametrize("zone", ["America/Los_Angeles", "Pacific/Kiritimati"])
 def test_the_ends_of_time_are_no_error(zone: str) -> None:
     schedule = Schedule.model_validate({"calendars": [{"hour": 3}], "timezone": zone})
