@@ -8,17 +8,23 @@ from datetime import UTC, datetime
 from airflow_jobs_plugin.spec import Calendar, Schedule, format_duration
 from airflow_jobs_plugin.spec.schedule import FIRST_YEAR, LAST_YEAR, MONTHS, WEEKDAYS
 
+#: How many intervals and calendars, and how many skips, are described; a schedule may have thousands.
+MOST_PARTS = 20
+
 
 def describe(schedule: Schedule) -> str:
     """``every 7 days and on day 1 of every month at 00:00, Europe/Berlin``."""
     parts = []
-    for interval in schedule.intervals:
+    for interval in schedule.intervals[:MOST_PARTS]:
         shift = f" shifted by {format_duration(interval.offset)}" if interval.offset else ""
         parts.append(f"every {_period(interval.every)}{shift}")
-    parts += [_calendar(calendar) for calendar in schedule.calendars]
-    text = " and ".join(parts)
+    parts += [_calendar(calendar) for calendar in schedule.calendars[:MOST_PARTS]]
+    left = len(schedule.intervals) + len(schedule.calendars) - MOST_PARTS
+    text = " and ".join(parts[:MOST_PARTS] + ([f"{left:,} more"] if left > 0 else []))
     if schedule.skip:
-        text += ", but not " + " nor ".join(_calendar(calendar) for calendar in schedule.skip)
+        skips = [_calendar(calendar) for calendar in schedule.skip[:MOST_PARTS]]
+        left = len(schedule.skip) - MOST_PARTS
+        text += ", but not " + " nor ".join(skips + ([f"{left:,} more"] if left > 0 else []))
     if schedule.calendars or schedule.skip:
         text += f", {schedule.timezone}"
     if schedule.start_at is not None:
