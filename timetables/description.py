@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from airflow_jobs_plugin.spec import Calendar, Schedule, format_duration
 from airflow_jobs_plugin.spec.schedule import FIRST_YEAR, LAST_YEAR, MONTHS, WEEKDAYS
 
-#: How many intervals and calendars, and how many skips, are described; a schedule may have thousands.
+#: How many intervals and calendars, and how many skips, are described; a schedule may have a thousand.
 MOST_PARTS = 20
 
 

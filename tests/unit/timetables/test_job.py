@@ -190,13 +190,13 @@ def test_schedules_are_described_in_one_line(schedule: dict, text: str) -> None:
     assert describe(Schedule.model_validate(schedule)) == text
 
 
-def test_of_thousands_of_parts_the_first_are_described_and_the_rest_counted() -> None:
-    days = [{"dayOfMonth": 1, "hour": hour, "comment": str(n)} for n in range(100) for hour in range(20)]
+def test_of_a_thousand_parts_the_first_are_described_and_the_rest_counted() -> None:
+    days = [{"dayOfMonth": 1, "hour": hour, "comment": str(n)} for n in range(50) for hour in range(20)]
     text = describe(Schedule.model_validate({"intervals": [{"every": "1h"}], "calendars": days, "skip": days}))
     assert len(text) < 4000
     assert text.startswith("every hour and on day 1 of every month at 00:00 and ")
-    assert " and 1,981 more, but not on day 1 " in text
-    assert text.endswith(" nor 1,980 more, UTC")
+    assert " and 981 more, but not on day 1 " in text
+    assert text.endswith(" nor 980 more, UTC")
 
 
 def test_the_clock_is_aware() -> None:
