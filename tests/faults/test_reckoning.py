@@ -73,22 +73,46 @@ BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 TICKS = [BEGIN + timedelta(seconds=2 * n) for n in range(20)]
 
 
+def second(n: float) -> timedelta:
+    return timedelta(seconds=n)
+
+
 @pytest.mark.parametrize(
-    ("ran", "given_up", "missing", "twice"),
+    ("ran", "missing", "twice"),
     [
-        (lambda n: 1, 0, 0, 0),
-        (lambda n: n != 7, 0, 1, 0),
-        (lambda n: not 6 <= n <= 10, 5, 0, 0),
-        (lambda n: n > 5, 6, 0, 0),
-        (lambda n: n < 18, 0, 2, 0),
-        (lambda n: 1 + (n == 4), 0, 0, 1),
+        (lambda n: 1, 0, 0),
+        (lambda n: n != 7, 1, 0),
+        (lambda n: not 6 <= n <= 10, 5, 0),
+        (lambda n: n < 18, 2, 0),
+        (lambda n: 1 + (n == 4), 0, 1),
     ],
-    ids=["all", "one is missing", "an outage", "late to begin", "the end is missing", "twice"],
+    ids=["all", "one is missing", "many are missing", "the end is missing", "twice"],
 )
-def test_run_times_are_accounted_for(ran: Callable[[int], int], given_up: int, missing: int, twice: int) -> None:
-    runs = [(tick, tick) for n, tick in enumerate(TICKS) for _ in range(ran(n))]
+def test_run_times_are_accounted_for(ran: Callable[[int], int], missing: int, twice: int) -> None:
+    runs = [(tick, tick, tick + second(1)) for n, tick in enumerate(TICKS) for _ in range(ran(n))]
     ticks = Ticks()
     ticks.add("j", TICKS, runs)
-    assert (ticks.given_up, len(ticks.missing), len(ticks.twice)) == (given_up, missing, twice)
+    assert (ticks.given_up, len(ticks.missing), len(ticks.twice)) == (0, missing, twice)
     assert ticks.due == 20
-    assert ticks.once == 20 - given_up - missing - twice
+    assert ticks.once == 20 - missing - twice
+
+
+@pytest.mark.parametrize(("seconds", "given_up", "missing"), [(11, 5, 0), (9, 0, 5)])
+def test_a_run_that_was_created_too_late_explains_those_before_its_creation(
+    seconds: int, given_up: int, missing: int
+) -> None:
+    late = TICKS[3] + second(seconds)
+    runs = [(tick, tick, tick + second(1)) for n, tick in enumerate(TICKS) if not 3 <= n <= 8]
+    ticks = Ticks()
+    ticks.add("j", TICKS, [*runs, (TICKS[3], late, late + second(1))])
+    assert (ticks.given_up, len(ticks.missing)) == (given_up, missing)
+
+
+@pytest.mark.parametrize(("active", "given_up", "missing"), [(16, 4, 0), (15, 0, 4)])
+def test_as_many_active_runs_as_may_be_explain_what_falls_due_meanwhile(
+    active: int, given_up: int, missing: int
+) -> None:
+    runs = [(tick, tick, TICKS[19] + second(5)) for tick in TICKS[:active]]
+    ticks = Ticks()
+    ticks.add("j", [*TICKS[:active], *TICKS[16:]], runs)
+    assert (ticks.given_up, len(ticks.missing)) == (given_up, missing)
