@@ -6,12 +6,18 @@ import secrets
 
 import pytest
 
-from tests.fuzz import definitions, making, running
+from tests.fuzz import definitions, judging, making, running
 from tests.fuzz.judging import Broken, judge_file, judge_message
 
 DRAWN = secrets.token_hex(4)
 #: Inputs of each seed.
 COUNT = 400
+
+
+@pytest.fixture(autouse=True)
+def others_use_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside these tests run others. What takes quadratic time takes a hundred times as long."""
+    monkeypatch.setattr(judging, "PATIENCE", 4.0)
 
 
 @pytest.fixture(scope="module")
