@@ -199,5 +199,12 @@ def test_of_a_thousand_parts_the_first_are_described_and_the_rest_counted() -> N
     assert text.endswith(" nor 980 more, UTC")
 
 
+def test_a_description_is_cut_where_airflow_has_no_room_for_it(made: Any) -> None:
+    odd = [{"second": [n, 59], "minute": list(range(0, 60, 7)), "dayOfMonth": [1, 3, 5, n + 6]} for n in range(20)]
+    description = made({"calendars": odd}).description
+    assert len(description) == 1000
+    assert description.endswith("…")
+
+
 def test_the_clock_is_aware() -> None:
     assert timetables.job.now().tzinfo is UTC
