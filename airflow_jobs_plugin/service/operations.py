@@ -8,7 +8,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
-import structlog
 from sqlalchemy.orm import Session
 
 from airflow_jobs_plugin.control import (
@@ -29,8 +28,6 @@ from airflow_jobs_plugin.errors import ConflictError, DefinitionError
 from airflow_jobs_plugin.metrics import COMPONENT
 from airflow_jobs_plugin.service.callers import Caller
 
-log = structlog.get_logger(__name__)
-
 #: How long the answer to a creation waits for Airflow to know the job, and how long an append waits for a run that was
 #: triggered just now to have its list, seconds.
 PATIENCE = 5.0
@@ -48,9 +45,7 @@ def create_job(me: Caller, definition: dict[str, Any]) -> JobView:
         audit.note(session, "job.create", job.id, me.name)
         return view
 
-    view = transact(write)
-    _log("job.create", me, job.id)
-    return _when_ready(view)
+    return _when_ready(transact(write))
 
 
 def update_job(me: Caller, job_id: str, definition: dict[str, Any], if_match: str | None) -> JobView:
@@ -63,9 +58,7 @@ def update_job(me: Caller, job_id: str, definition: dict[str, Any], if_match: st
         audit.note(session, "job.update", job_id, me.name, revision=view.revision)
         return view
 
-    view = transact(write)
-    _log("job.update", me, job_id, revision=view.revision)
-    return _when_ready(view)
+    return _when_ready(transact(write))
 
 
 def delete_job(me: Caller, job_id: str, *, force: bool, if_match: str | None) -> int:
@@ -77,25 +70,19 @@ def delete_job(me: Caller, job_id: str, *, force: bool, if_match: str | None) ->
         audit.note(session, "job.delete", job_id, me.name, runs=gone, forced=force)
         return gone
 
-    gone = transact(write)
-    _log("job.delete", me, job_id, runs=gone, forced=force)
-    return gone
+    return transact(write)
 
 
 def set_paused(me: Caller, job_id: str, paused: bool) -> None:
     """Pause a job, or resume it. Raises ``NotFoundError``, and 403."""
 
-    what = "job.pause" if paused else "job.resume"
-
-    def write(session: Session) -> bool:
+    def write(session: Session) -> None:
         me.must(session, "PUT", job_id)
         jobs.get_job(session, job_id)
-        if changed := pausing.set_paused(session, job_id, paused):
-            audit.note(session, what, job_id, me.name)
-        return changed
+        if pausing.set_paused(session, job_id, paused):
+            audit.note(session, "job.pause" if paused else "job.resume", job_id, me.name)
 
-    if transact(write):
-        _log(what, me, job_id)
+    transact(write)
 
 
 def trigger(
@@ -110,10 +97,7 @@ def trigger(
             audit.note(session, "job.trigger", job_id, me.name, started[0])
         return started
 
-    run_id, new = transact(write)
-    if new:
-        _log("job.trigger", me, job_id, run_id)
-    return run_id, new
+    return transact(write)
 
 
 def terminate(me: Caller, job_id: str, run_id: str, reason: str | None) -> Literal["run", "redelivery"] | None:
@@ -123,14 +107,12 @@ def terminate(me: Caller, job_id: str, run_id: str, reason: str | None) -> Liter
         me.must(session, "PUT", job_id, "RUN")
         jobs.get_job(session, job_id)
         done = termination.terminate(session, job_id, run_id, by=me.name, why=reason)
+        canceled = runs.get_run(session, job_id, run_id).counts.canceled if done == "run" else 0
         if done:
             audit.note(session, "job.terminate", job_id, me.name, run_id, what=done, why=reason)
-        canceled = runs.get_run(session, job_id, run_id).counts.canceled if done == "run" else 0
         return done, canceled
 
     done, canceled = transact(write)
-    if done:
-        _log("job.terminate", me, job_id, run_id, what=done, why=reason)
     if done == "run":
         COMPONENT.count("jobs.run.terminated", job_id)
         COMPONENT.count("jobs.item.canceled", job_id, canceled)
@@ -146,7 +128,6 @@ def redeliver(me: Caller, job_id: str, run_id: str) -> None:
         audit.note(session, "job.redeliver", job_id, me.name, run_id)
 
     transact(write)
-    _log("job.redeliver", me, job_id, run_id)
 
 
 def append(
@@ -176,25 +157,14 @@ def append(
     begun = time.monotonic()
     try:
         done = _when_planned(lambda: transact(write))
-    except (ConflictError, DefinitionError) as error:
+    except (ConflictError, DefinitionError):
         COMPONENT.count("jobs.append.refused", job_id)
-        # Not what was wrong with them: that may repeat what they hold.
-        code = error.code if isinstance(error, ConflictError) else "invalid"
-        _log("job.append refused", me, job_id, run_id, code=code)
         raise
     COMPONENT.took("jobs.append.duration", job_id, time.monotonic() - begun)
     COMPONENT.count("jobs.append.accepted" if done.new else "jobs.append.repeated", job_id)
     if done.new:
         COMPONENT.count("jobs.append.items", job_id, len(done.indexes))
-        _log("job.append", me, job_id, run_id, items=len(done.indexes))
     return done
-
-
-def _log(event: str, me: Caller, job_id: str, run_id: str | None = None, **more: Any) -> None:
-    """What was done, in the log of the API server; the same is in Airflow's audit log."""
-    which = {"job_id": job_id, **({"run_id": run_id} if run_id is not None else {})}
-    by = me.name if me.permit is None else f"item {me.permit.index}"
-    log.info(event, **which, by=by, **more)
 
 
 def _when_planned(attempt: Callable[[], Appended]) -> Appended:

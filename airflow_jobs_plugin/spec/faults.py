@@ -64,10 +64,13 @@ def quoted(value: Any) -> str:
 
 def printable(name: str, most: int = LONGEST_QUOTE) -> str:
     """Somebody else's name for something, as a message repeats it: without quotes, escaped and cut where need be."""
-    short = name[:most]
-    if not short.isprintable():
-        short = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in short)
+    short = escaped(name[:most])
     return short if len(name) <= most else f"{short}…"
+
+
+def escaped(text: str) -> str:
+    """The text with escapes for what cannot be printed."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _written_path(loc: tuple[str | int, ...]) -> tuple[str | int, ...]:

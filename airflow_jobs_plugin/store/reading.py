@@ -6,6 +6,8 @@ import os
 import stat
 from pathlib import Path
 
+from airflow_jobs_plugin.spec.faults import escaped
+
 
 def read_regular(path: Path | str, limit: int) -> bytes:
     """The first ``limit`` bytes of a regular file. Raises ``OSError`` for anything else.
@@ -26,5 +28,4 @@ def read_regular(path: Path | str, limit: int) -> bytes:
 
 def shown(path: Path | str) -> str:
     """A path as text that can be printed, stored and sent: on one line, and valid Unicode."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return escaped(os.fsencode(path).decode("utf-8", "backslashreplace"))
