@@ -144,7 +144,7 @@ def get_job(me: Me, client: ForClient, job_id: JobId, response: Response) -> Job
 
     def read(session: Session) -> JobView:
         me.must(session, "GET", job_id)
-        return views.get_job(session, job_id)
+        return definitions.written(session, job_id)
 
     view = transact(read)
     response.headers["ETag"] = view.etag

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -71,6 +72,16 @@ def _must_be_shallow(definition: dict[str, Any]) -> None:
         if not level:
             return
     raise InvalidDefinition([Fault((), f"nested deeper than {2 * MAX_DEPTH} levels")])
+
+
+def written(session: Session, job_id: str) -> JobView:
+    """One job as it was last written. Raises ``NotFoundError``.
+
+    A parse that has read the definitions before a change may store its DAG after it: until the next parse Airflow has
+    the job as it was, which only lists, pages of runs and the scheduler may believe.
+    """
+    view = get_job(session, job_id)
+    return view if view.source == "CODE" else _as_written(view, buckets.read(session, job_id).bucket.jobs.get(job_id))
 
 
 def create(session: Session, definition: dict[str, Any]) -> JobView:
@@ -168,12 +179,18 @@ def delete_job(session: Session, job_id: str, *, force: bool, by: str, if_match:
 def _writable(session: Session, job_id: str, if_match: str | None, *, lock: bool = True) -> tuple[buckets.Kept, Record]:
     keep = buckets.read(session, job_id, lock=lock)
     record = keep.bucket.jobs.get(job_id)
-    view = get_job(session, job_id)
+    view = _as_written(get_job(session, job_id), record)
     if record is None or view.source == "CODE":
         raise ConflictError("job-is-code", f"{job_id!r} is defined in a file ({view.location}); change the file")
     if if_match is not None and if_match != "*" and view.etag not in [tag.strip() for tag in if_match.split(",")]:
         raise ChangedError("job-changed", f"{job_id!r} is no longer what If-Match names; read it again")
     return keep, record
+
+
+def _as_written(view: JobView, record: Record | None) -> JobView:
+    if record is None or view.source == "CODE" or view.revision == record.revision:
+        return view
+    return replace(view, definition=record.newest.definition, revision=record.revision)
 
 
 def _put(keep: buckets.Kept, job_id: str, record: Record, number: int, definition: dict[str, Any]) -> None:
@@ -224,4 +241,4 @@ def _now() -> str:
     return datetime.now(UTC).isoformat()
 
 
-__all__ = ["InvalidDefinition", "check", "check_change", "create", "delete_job", "update"]
+__all__ = ["InvalidDefinition", "check", "check_change", "create", "delete_job", "update", "written"]

@@ -8,7 +8,7 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
-from airflow_jobs_plugin.control import jobs
+from airflow_jobs_plugin.control import definitions
 from airflow_jobs_plugin.control.definitions import InvalidDefinition
 from airflow_jobs_plugin.control.jobs import JobView
 from airflow_jobs_plugin.control.transactions import transact
@@ -72,7 +72,7 @@ def check_change(request: Request, me: Me, job_id: JobId, form: Sent) -> Respons
 def _writable(me: Me, job_id: str) -> JobView:
     def read(session: Session) -> JobView:
         me.must(session, "PUT", job_id)
-        return jobs.get_job(session, job_id)
+        return definitions.written(session, job_id)
 
     return transact(read)
 

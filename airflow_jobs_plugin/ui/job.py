@@ -11,7 +11,7 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
-from airflow_jobs_plugin.control import jobs, runs, termination
+from airflow_jobs_plugin.control import definitions, runs, termination
 from airflow_jobs_plugin.control.jobs import JobView
 from airflow_jobs_plugin.control.transactions import transact
 from airflow_jobs_plugin.errors import ConflictError, DefinitionError
@@ -34,7 +34,7 @@ def show_job(request: Request, me: Me, job_id: JobId) -> Response:
 
     def read(session: Session) -> dict[str, Any]:
         me.must(session, "GET", job_id)
-        view = jobs.get_job(session, job_id)
+        view = definitions.written(session, job_id)
         can = rights.of_job(me, session, job_id)
         found: dict[str, Any] = {"job": view, "can": can, "runs": [], "total": 0, "plot": None}
         if "see_runs" in can:
@@ -116,7 +116,7 @@ def _trigger_form(
     def read(session: Session) -> JobView:
         me.must(session, "GET", job_id)
         me.must(session, "POST", job_id, "RUN")
-        return jobs.get_job(session, job_id)
+        return definitions.written(session, job_id)
 
     view = transact(read)
     own = texts.yaml_of(view.definition.get("payload", [])[:SHOWN_ITEMS])
@@ -147,7 +147,7 @@ def delete_job(request: Request, me: Me, at: At, job_id: JobId, form: Sent) -> R
 def _delete_form(request: Request, me: Me, job_id: str, status: int = 200, fault: str | None = None) -> Response:
     def read(session: Session) -> dict[str, Any]:
         me.must(session, "DELETE", job_id)
-        view = jobs.get_job(session, job_id)
+        view = definitions.written(session, job_id)
         _, total = runs.list_runs(session, job_id, limit=1)
         return {"job": view, "total": total, "active": len(termination.unfinished_runs(session, job_id))}
 

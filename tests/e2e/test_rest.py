@@ -328,6 +328,36 @@ def test_jobs_that_are_created_at_once_are_all_kept_and_one_id_only_once(rest: h
     assert gone == [204] * 40
 
 
+def parsed_late(airflow: AirflowStack, definition: dict[str, Any]) -> None:
+    """What the DAG processor does at the end of a parse that began when that was a job's definition."""
+    late = """
+import json, sys
+from airflow_jobs_plugin.control import registration
+from airflow_jobs_plugin.control.transactions import transact
+from airflow_jobs_plugin.factory import build_dag
+from airflow_jobs_plugin.spec import Job
+from airflow_jobs_plugin.store import StoredJob
+definition = json.loads(sys.argv[1])
+stored = StoredJob(Job.model_validate(definition), definition, "API", "", 1)
+transact(lambda s: registration.register(s, build_dag(stored, 1000), registration.factory_file(s)))
+"""
+    command = [sys.executable, "-P", "-c", late, json.dumps(definition)]
+    subprocess.run(command, env=airflow.env, check=True, timeout=60, capture_output=True, cwd=airflow.home)
+
+
+def test_a_parse_that_began_before_a_change_does_not_undo_it(rest: httpx.Client, airflow: AirflowStack) -> None:
+    before = create(rest, "overtaken").headers["ETag"]
+    changed = {**WORK, "configuration": {"maxConcurrentRequests": 7}}
+    after = rest.put("/jobs/overtaken", json=changed).headers["ETag"]
+    parsed_late(airflow, {"id": "overtaken", **WORK})
+    shown = rest.get("/jobs/overtaken")
+    assert shown.json()["configuration"]["maxConcurrentRequests"] == 7
+    assert shown.headers["ETag"] == after
+    error(rest.put("/jobs/overtaken", json=WORK, headers={"If-Match": before}), 412, "job-changed")
+    error(rest.delete("/jobs/overtaken", headers={"If-Match": before}), 412, "job-changed")
+    assert rest.delete("/jobs/overtaken", headers={"If-Match": after}).status_code == 204
+
+
 def test_a_job_with_active_runs_is_deleted_by_force_only_and_does_not_come_back(
     rest: httpx.Client, airflow: AirflowStack, api: Api
 ) -> None:
@@ -342,21 +372,8 @@ def test_a_job_with_active_runs_is_deleted_by_force_only_and_does_not_come_back(
     assert "history" in body["message"]
     assert rest.delete("/jobs/stubborn", params={"force": True}).status_code == 204
     calls = len(api.calls("stubborn"))
-    # A parse that began before brings the DAG back: the processor would do just this.
-    late = """
-import json, sys
-from sqlalchemy.orm import Session
-from airflow_jobs_plugin.control import registration
-from airflow_jobs_plugin.control.transactions import transact
-from airflow_jobs_plugin.factory import build_dag
-from airflow_jobs_plugin.spec import Job
-from airflow_jobs_plugin.store import StoredJob
-definition = json.loads(sys.argv[1])
-stored = StoredJob(Job.model_validate(definition), definition, "API", "")
-transact(lambda s: registration.register(s, build_dag(stored, 1000), registration.factory_file(s)))
-"""
-    command = [sys.executable, "-P", "-c", late, json.dumps({"id": "stubborn", **work})]
-    subprocess.run(command, env=airflow.env, check=True, timeout=60, capture_output=True, cwd=airflow.home)
+    # A parse that began before brings the DAG back.
+    parsed_late(airflow, {"id": "stubborn", **work})
     assert airflow.api("GET", "dags/stubborn")["is_stale"] is True
     error(rest.get("/jobs/stubborn"), 404, "job-not-found")
     time.sleep(5)
