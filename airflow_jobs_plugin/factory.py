@@ -36,6 +36,8 @@ DEFAULT_FOLDER = "jobs"
 #: Items that the documentation of a DAG shows; the rest is counted.
 SHOWN_ITEMS = 25
 SHOWN_CHARACTERS = 20_000
+#: Of ``plan``, which calls nobody: a worker that fails at whatever it is given may take several tries of one run.
+PLAN_RETRIES = 5
 #: Airflow's default; a job that runs more at a time raises it for itself.
 MAX_ACTIVE_TASKS = 16
 
@@ -93,7 +95,7 @@ def build_dag(stored: StoredJob, max_map_length: int) -> DAG:
         is_paused_upon_creation=False,
     )
     dag.stored = stored
-    plan = PlanOperator(task_id=PLAN, dag=dag, retries=2, retry_delay=closing.RETRY_DELAY)
+    plan = PlanOperator(task_id=PLAN, dag=dag, retries=PLAN_RETRIES, retry_delay=closing.RETRY_DELAY)
     payload = PayloadOperator.partial(
         task_id=PAYLOAD,
         dag=dag,
