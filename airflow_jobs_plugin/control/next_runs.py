@@ -11,6 +11,9 @@ Airflow stores the next run of a DAG (``dag.next_dagrun*``) and starts it once i
   parse comes before it, as Airflow counts from the last one by the clock. All next runs are found anew, and where the
   clock went back, the jobs' file is parsed.
 
+Run times that are passed over meanwhile, since Airflow was away or too late for them, are told: by a line in the log of
+the component that noticed, and by a metric.
+
 Works on SQLAlchemy events of Airflow's own sessions, in every process that has one; ``policy.py`` connects them.
 """
 
@@ -26,12 +29,16 @@ from sqlalchemy import insert, inspect, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from timetables.job import LATENESS
+from airflow_jobs_plugin.metrics import COMPONENT
+from timetables.job import LATENESS, JobTimetable
+from timetables.recurrence import next_after
 
 log = logging.getLogger(__name__)
 
 #: How long a run that is due waits for the scheduler before it counts as missed.
 DUE = timedelta(seconds=60)
+#: Most run times that are counted of those that one job has missed: three hours of one each second.
+MOST_MISSED = 10_000
 TIMETABLE = "timetables.job.JobTimetable"
 FIELDS = ("next_dagrun", "next_dagrun_data_interval_start", "next_dagrun_data_interval_end", "next_dagrun_create_after")
 
@@ -58,14 +65,18 @@ def _find_anew(session: Session, *which: Any) -> int:
     count = 0
     for dag_id in session.scalars(chosen.order_by(DagModel.dag_id)).all():
         try:
-            values = _next_of(dag_id, session.connection())
+            connection = session.connection()
+            timetable = _timetable_of(dag_id, connection)
+            values = {} if timetable is None else _next_of(timetable)
+            if timetable is not None:
+                _tell_missed(dag_id, timetable, _recorded(dag_id, connection), values["next_dagrun"], connection)
         except SQLAlchemyError:
             raise
         except Exception:
             log.warning("The next run of %s could not be found", dag_id, exc_info=True)
             continue
         if values:
-            _write(dag_id, values, session.connection())
+            _write(dag_id, values, connection)
             count += 1
     return count
 
@@ -164,20 +175,25 @@ def _write(dag_id: str, values: dict[str, datetime | None], connection: Any) -> 
 
 def _start_anew(dag: Any, connection: Any) -> None:
     """Record the first run time after now, whatever was recorded before."""
-    for name, value in _next_of(dag.dag_id, connection).items():
+    timetable = _timetable_of(dag.dag_id, connection)
+    for name, value in ({} if timetable is None else _next_of(timetable)).items():
         setattr(dag, name, value)
 
 
-def _next_of(dag_id: str, connection: Any) -> dict[str, datetime | None]:
-    """The values of ``FIELDS`` for the first run time after now; empty if Airflow does not know the DAG."""
+def _timetable_of(dag_id: str, connection: Any) -> JobTimetable | None:
+    """The timetable that Airflow knows of a job; None if it does not know the DAG."""
     from airflow.models.serialized_dag import SerializedDagModel
-    from airflow.timetables.base import TimeRestriction
 
     with Session(bind=connection) as session:
         serialized = SerializedDagModel.get(dag_id, session=session)
-        if serialized is None:
-            return {}
-        timetable = serialized.dag.timetable
+        timetable = None if serialized is None else serialized.dag.timetable
+    return timetable if isinstance(timetable, JobTimetable) else None
+
+
+def _next_of(timetable: JobTimetable) -> dict[str, datetime | None]:
+    """The values of ``FIELDS`` for the first run time after now."""
+    from airflow.timetables.base import TimeRestriction
+
     info = timetable.next_dagrun_info(
         last_automated_data_interval=None, restriction=TimeRestriction(earliest=None, latest=None, catchup=False)
     )
@@ -187,29 +203,77 @@ def _next_of(dag_id: str, connection: Any) -> dict[str, datetime | None]:
     return dict(zip(FIELDS, (begin, begin, end, info.run_after), strict=True))
 
 
-def _keep_due(dag: Any, connection: Any) -> None:
-    """Undo a change of the next run that would lose one which is due, or bring back one that is not."""
+def _recorded(dag_id: str, connection: Any) -> Any:
+    """The row of ``FIELDS`` as it is in the table; None if there is none, or no next run."""
     from airflow.models.dag import DagModel
-    from airflow.models.dagrun import DagRun
 
     table = DagModel.__table__.c
-    old = connection.execute(select(*(table[name] for name in FIELDS)).where(table.dag_id == dag.dag_id)).one_or_none()
-    if old is None or old.next_dagrun_create_after is None:
+    found = connection.execute(select(*(table[name] for name in FIELDS)).where(table.dag_id == dag_id)).one_or_none()
+    return None if found is None or found.next_dagrun_create_after is None else found
+
+
+def _keep_due(dag: Any, connection: Any) -> None:
+    """Undo a change of the next run that would lose one which is due, or bring back one that is not.
+
+    What it passes over all the same, Airflow was too late for.
+    """
+    old = _recorded(dag.dag_id, connection)
+    if old is None:
         return
     now = _now()
     was, becomes = _aware(old.next_dagrun_create_after), dag.next_dagrun_create_after
     if was <= now:
-        if now - was > DUE or (becomes is not None and becomes <= was):
-            return
-        started = connection.execute(
-            select(DagRun.id).where(DagRun.dag_id == dag.dag_id, DagRun.logical_date == old.next_dagrun)
-        ).first()
-        if started is not None:
+        brings_back = becomes is not None and becomes <= was
+        if brings_back or now - was > DUE or _has_run(dag.dag_id, old.next_dagrun, connection):
+            # Run times after that one are passed over only if it is so late.
+            if not brings_back and now - was > LATENESS:
+                _look_for_missed(dag, old, connection)
             return
     elif becomes is None or becomes > now:
         return
     for name in FIELDS:
         setattr(dag, name, getattr(old, name))
+
+
+def _has_run(dag_id: str, run_time: datetime, connection: Any) -> bool:
+    from airflow.models.dagrun import DagRun
+
+    chosen = select(DagRun.id).where(DagRun.dag_id == dag_id, DagRun.logical_date == run_time)
+    return connection.execute(chosen).first() is not None
+
+
+def _look_for_missed(dag: Any, old: Any, connection: Any) -> None:
+    try:
+        timetable = _timetable_of(dag.dag_id, connection)
+        if timetable is not None:
+            _tell_missed(dag.dag_id, timetable, old, dag.next_dagrun, connection)
+    except SQLAlchemyError:
+        raise
+    except Exception:
+        # Of a DAG that cannot be read: what writes it anew must not fail because of this.
+        log.warning("The run times that %s has missed could not be counted", dag.dag_id, exc_info=True)
+
+
+def _tell_missed(dag_id: str, timetable: JobTimetable, old: Any, coming: datetime | None, connection: Any) -> None:
+    """Say which run times a job has missed, from the one on record to the one that replaces it.
+
+    :param old: the row on record; None: there was none
+    :param coming: the run time that replaces it; None: there is none any more
+    """
+    now = _now()
+    if old is None or _aware(old.next_dagrun_create_after) > now:
+        return
+    on_record = _aware(old.next_dagrun)
+    started = _has_run(dag_id, old.next_dagrun, connection)
+    tick = next_after(timetable.schedule, on_record) if started else on_record
+    missed: list[datetime] = []
+    while tick is not None and tick <= now and (coming is None or tick < coming) and len(missed) < MOST_MISSED:
+        missed.append(tick)
+        tick = next_after(timetable.schedule, tick)
+    if missed:
+        span = " to ".join(dict.fromkeys(moment.isoformat() for moment in (missed[0], missed[-1])))
+        log.warning("%s missed %d run times, since Airflow was late or away: %s", dag_id, len(missed), span)
+        COMPONENT.count("jobs.schedule.missed", dag_id, len(missed))
 
 
 def _aware(instant: datetime) -> datetime:

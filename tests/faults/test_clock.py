@@ -183,7 +183,7 @@ def test_all_clocks_jump_an_hour_ahead(world: World, tally: Tally) -> None:
 def test_all_clocks_jump_an_hour_back(world: World, tally: Tally) -> None:
     with scheduled(world, "back") as schedules:
         schedules.wait(1, now(world) - timedelta(minutes=1))
-        runs = world.start("all-back", [*slow(6, 3), GROWING, FLAKY], maxConcurrentRequests=3, retry=RETRY)
+        runs = world.start("all-back", [*slow(6, PERIOD / 2 + 2), GROWING, FLAKY], maxConcurrentRequests=3, retry=RETRY)
         world.until("calls in flight", called(world, runs, 2), PATIENCE)
         schedules.before_a_run_time(5)
         jump = move(world, -HOUR)

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, select, update
+from sqlalchemy import create_engine, insert, select, update
 from sqlalchemy.orm import Session
 
 import timetables.job
@@ -145,3 +145,68 @@ def test_what_was_missed_while_no_scheduler_ran_is_not_started(
     session.commit()
     assert clock.recorded("hourly") == {next_hour(NOW) if missed else due}
     assert clock.recorded("other") == {due}
+
+
+def test_run_times_that_nobody_was_there_for_are_told(
+    session: Session, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock.record("hourly", next_hour(NOW) - timedelta(hours=6))
+    next_runs.forget_missed(session)
+    assert "hourly missed 6 run times, since Airflow was late or away: " in caplog.text
+    caplog.clear()
+    next_runs.forget_missed(session)
+    assert "missed" not in caplog.text, "once"
+
+
+@pytest.mark.parametrize(
+    ("late", "has_run", "told"),
+    [(timedelta(hours=3), True, 3), (timedelta(hours=3), False, 4), (timedelta(seconds=50), True, 0)],
+)
+def test_run_times_that_a_late_scheduler_passes_over_are_told(
+    session: Session, clock: Clock, caplog: pytest.LogCaptureFixture, late: timedelta, has_run: bool, told: int
+) -> None:
+    from airflow.models.dag import DagModel
+    from airflow.models.dagrun import DagRun
+
+    due = next_hour(NOW)
+    clock.jumped = due + late - NOW
+    clock.record("hourly", due)
+    if has_run:
+        session.execute(insert_run(DagRun, "hourly", due))
+    dag = session.get(DagModel, "hourly")
+    assert dag is not None
+    for name in next_runs.FIELDS:
+        setattr(dag, name, next_hour(clock.now()))
+    with session.no_autoflush:
+        next_runs.before_update(session.connection(), dag)
+    assert dag.next_dagrun == next_hour(clock.now())
+    assert ("missed" in caplog.text) == bool(told)
+    if told:
+        assert f"hourly missed {told} run times, since Airflow was late or away: " in caplog.text
+        session.flush()
+        caplog.clear()
+        next_runs.before_update(session.connection(), dag)
+        assert not caplog.text, "once"
+
+
+def test_a_dag_that_cannot_be_read_is_written_all_the_same(
+    session: Session, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    from airflow.models.dag import DagModel
+
+    clock.record("broken", NOW - timedelta(hours=3))
+    dag = session.get(DagModel, "broken")
+    assert dag is not None
+    for name in next_runs.FIELDS:
+        setattr(dag, name, next_hour(NOW))
+    with session.no_autoflush:
+        next_runs.before_update(session.connection(), dag)
+    assert "the run times that broken has missed could not be counted" in caplog.text.lower()
+    assert dag.next_dagrun == next_hour(NOW)
+
+
+def insert_run(model: Any, job: str, logical_date: datetime) -> Any:
+    """A row of Airflow's with no more than is looked at."""
+    values = {"dag_id": job, "run_id": "r", "logical_date": logical_date, "run_type": "scheduled", "state": "success"}
+    more = {"run_after": logical_date, "span_status": "not_started", "log_template_id": 1}
+    return insert(model.__table__).values(values | more)
