@@ -32,9 +32,13 @@ def on_task_instance_failed(previous_state: Any, task_instance: Any, error: Any)
 
 
 def _prepare() -> None:
-    from airflow_jobs_plugin.control import next_runs, tokens
+    from airflow_jobs_plugin.control import next_runs, stats, tokens
     from airflow_jobs_plugin.control.transactions import transact
 
+    try:
+        stats.initialize()
+    except Exception:
+        log.warning("Could not count what was missed while no scheduler ran", exc_info=True)
     for what, work in (
         ("look for runs that were missed", next_runs.forget_missed),
         ("make the key of run tokens", tokens.ensure_key),

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,37 @@ def test_a_delivery_that_fails_is_counted_per_try(jobs: Jobs, statsd: StatsD, re
         }
 
     eventually(counted)
+
+
+def test_run_times_that_pass_without_a_run_are_counted(
+    airflow: AirflowStack, rest: httpx.Client, statsd: StatsD
+) -> None:
+    job_id, period = "measured-missing", 4
+    definition = {"id": job_id, "payload": [{"api": "echo"}], "schedule": {"intervals": [{"every": f"{period}s"}]}}
+    rest.post("/jobs", json=definition).raise_for_status()
+
+    def times() -> list[float]:
+        runs = airflow.client.pages(f"dags/{job_id}/dagRuns", "dag_runs", order_by="logical_date")
+        return [datetime.fromisoformat(run["logical_date"]).timestamp() for run in runs]
+
+    try:
+        airflow.client.wait_until("a run", times, 30)
+        airflow.kill_component("scheduler")
+        before = times()[-1]
+        time.sleep(5 * period)
+        airflow.start_component("scheduler")
+        airflow.client.wait_until("a run after that", lambda: times()[-1] > before, 60)
+        after = next(moment for moment in times() if moment > before)
+        passed = round((after - before) / period) - 1
+        assert passed >= 4
+        eventually(lambda: _equals(statsd.of(job_id).get("schedule.missed"), passed))
+    finally:
+        rest.delete(f"/jobs/{job_id}", params={"force": True})
+    assert f"{job_id} missed {passed} run times" in airflow.log_file("scheduler").read_text()
+
+
+def _equals(found: Any, expected: Any) -> None:
+    assert found == expected
 
 
 def test_every_metric_is_documented(statsd: StatsD) -> None:
