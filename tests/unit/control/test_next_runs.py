@@ -158,12 +158,33 @@ def test_run_times_that_nobody_was_there_for_are_told(
     assert "missed" not in caplog.text, "once"
 
 
+def test_no_scheduler_waits_long_for_what_is_counted(
+    session: Session, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(next_runs, "COUNTING", 0.0)
+    clock.record("hourly", next_hour(NOW) - timedelta(hours=6))
+    next_runs.forget_missed(session)
+    assert "hourly missed at least 1 run times" in caplog.text
+    assert clock.recorded("hourly") == {next_hour(NOW)}
+
+
 @pytest.mark.parametrize(
-    ("late", "has_run", "told"),
-    [(timedelta(hours=3), True, 3), (timedelta(hours=3), False, 4), (timedelta(seconds=50), True, 0)],
+    ("late", "coming", "has_run", "told"),
+    [
+        (timedelta(hours=3), 4, True, 3),
+        (timedelta(hours=3), 4, False, 4),
+        (timedelta(hours=3), 3, True, 2),  # found just before it fell due: it is to run
+        (timedelta(seconds=50), 1, True, 0),
+    ],
 )
 def test_run_times_that_a_late_scheduler_passes_over_are_told(
-    session: Session, clock: Clock, caplog: pytest.LogCaptureFixture, late: timedelta, has_run: bool, told: int
+    session: Session,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+    late: timedelta,
+    coming: int,
+    has_run: bool,
+    told: int,
 ) -> None:
     from airflow.models.dag import DagModel
     from airflow.models.dagrun import DagRun
@@ -176,17 +197,13 @@ def test_run_times_that_a_late_scheduler_passes_over_are_told(
     dag = session.get(DagModel, "hourly")
     assert dag is not None
     for name in next_runs.FIELDS:
-        setattr(dag, name, next_hour(clock.now()))
+        setattr(dag, name, due + timedelta(hours=coming))
     with session.no_autoflush:
         next_runs.before_update(session.connection(), dag)
-    assert dag.next_dagrun == next_hour(clock.now())
+    assert dag.next_dagrun == due + timedelta(hours=coming)
     assert ("missed" in caplog.text) == bool(told)
     if told:
         assert f"hourly missed {told} run times, since Airflow was late or away: " in caplog.text
-        session.flush()
-        caplog.clear()
-        next_runs.before_update(session.connection(), dag)
-        assert not caplog.text, "once"
 
 
 def test_a_dag_that_cannot_be_read_is_written_all_the_same(
