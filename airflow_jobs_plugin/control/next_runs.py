@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 
 #: How long a run that is due waits for the scheduler before it counts as missed.
 DUE = timedelta(seconds=60)
-#: Seconds that counting what one job has missed may take, as a scheduler waits for it: some ten thousand run times, or a
-#: dozen of a schedule of hundreds of parts.
+#: Seconds that counting what one job has missed may take, as a scheduler waits for it: some ten thousand run times, or
+#: a dozen of a schedule of hundreds of parts.
 COUNTING = 0.1
 TIMETABLE = "timetables.job.JobTimetable"
 FIELDS = ("next_dagrun", "next_dagrun_data_interval_start", "next_dagrun_data_interval_end", "next_dagrun_create_after")
