@@ -8,6 +8,8 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
+from operator import mul
 from typing import Any
 
 import httpx
@@ -51,34 +53,44 @@ def busy(rest: httpx.Client, airflow: AirflowStack, api: Api, job_id: str, secon
     return run_id
 
 
+@pytest.mark.parametrize(
+    ("widths", "at_once"), [([2, 3, 4], 4), pytest.param([9, 10, 10], 16, marks=pytest.mark.thorough)]
+)
 def test_a_crawl_grows_from_one_item_over_four_levels(
-    rest: httpx.Client, airflow: AirflowStack, api: Api, receiver: WebhookReceiver, jobs: Jobs
+    rest: httpx.Client,
+    airflow: AirflowStack,
+    api: Api,
+    receiver: WebhookReceiver,
+    jobs: Jobs,
+    widths: list[int],
+    at_once: int,
 ) -> None:
-    widths = [2, 3, 4]
+    levels = list(accumulate([1, *widths], mul))
+    total = sum(levels)
+    job_id = f"crawl-{total}"
     create(
         rest,
-        "crawl",
+        job_id,
         payload=[{"apiName": "grow", "parameters": {"widths": widths}}],
-        configuration={"maxConcurrentRequests": 4},
+        configuration={"maxConcurrentRequests": at_once},
         sink={"type": "webhook", "url": f"{receiver.url}/crawl"},
     )
-    run_id = trigger(rest, "crawl")
-    run = wait_for(airflow, rest, "crawl", run_id, "SUCCESS")
-    total = 1 + 2 + 2 * 3 + 2 * 3 * 4
+    run_id = trigger(rest, job_id)
+    run = wait_for(airflow, rest, job_id, run_id, "SUCCESS", timeout=240 + total)
     assert run["counts"]["succeeded"] == run["payloads"] == total
-    calls = api.calls_by_item("crawl")
+    calls = api.calls_by_item(job_id)
     assert {index: len(made) for index, made in calls.items()} == dict.fromkeys(range(total), 1)
     assert len({tuple(call[0].body.get("path", ())) for call in calls.values()}) == total
-    assert api.most_at_once["crawl"] <= 4
+    assert api.most_at_once[job_id] <= at_once
 
-    items = items_of(rest, "crawl", run_id)
-    assert Counter(item["depth"] for item in items) == {0: 1, 1: 2, 2: 6, 3: 24}
+    items = items_of(rest, job_id, run_id)
+    assert Counter(item["depth"] for item in items) == dict(enumerate(levels))
     for item in items[1:]:
         parent = items[item["parent"]]
         assert item["depth"] == parent["depth"] + 1
         assert item["parameters"]["path"][:-1] == parent["parameters"].get("path", [])
 
-    (delivery,) = jobs.delivered("crawl")
+    (delivery,) = jobs.delivered(job_id)
     assert delivery.time > max(call[0].time for call in calls.values()), "the sink came after the last item"
     bodies = [entry["apiInfo"] for entry in delivery.body["results"]]
     assert [body["parameters"] for body in bodies] == [item["parameters"] for item in items]

@@ -85,7 +85,9 @@ def runs_with(rest: httpx.Client, job_id: str, **filters: str) -> list[str]:
 ENDED = ("SUCCESS", "COMPLETED", "FAILURE", "TERMINATED", "CANCELED")
 
 
-def wait_for(airflow: AirflowStack, rest: httpx.Client, job_id: str, run_id: str, *statuses: str) -> dict[str, Any]:
+def wait_for(
+    airflow: AirflowStack, rest: httpx.Client, job_id: str, run_id: str, *statuses: str, timeout: float = 240
+) -> dict[str, Any]:
     """The run when it has one of the statuses. How long that takes is not the question: machines are shared."""
 
     def probe() -> Any:
@@ -93,7 +95,7 @@ def wait_for(airflow: AirflowStack, rest: httpx.Client, job_id: str, run_id: str
         assert run["status"] in statuses or run["status"] not in ENDED, json.dumps(run)
         return run if run["status"] in statuses else None
 
-    found: dict[str, Any] = airflow.client.wait_until(f"{job_id} to be {' or '.join(statuses)}", probe, 240)
+    found: dict[str, Any] = airflow.client.wait_until(f"{job_id} to be {' or '.join(statuses)}", probe, timeout)
     return found
 
 
