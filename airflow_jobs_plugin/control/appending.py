@@ -24,6 +24,7 @@ from airflow_jobs_plugin import settings
 from airflow_jobs_plugin.control.definitions import InvalidDefinition
 from airflow_jobs_plugin.control.lists import RunList, list_of, of_plan, xcoms
 from airflow_jobs_plugin.control.redelivery import under_way
+from airflow_jobs_plugin.control.transactions import locks_rows
 from airflow_jobs_plugin.errors import ConflictError, NotFoundError
 from airflow_jobs_plugin.run.items import SINK, TERMS, Terms, item_id, planned
 from airflow_jobs_plugin.run.outcomes import KEY
@@ -98,11 +99,12 @@ def _answer(run: Any, items: list[dict[str, Any]], indexes: list[int], *, new: b
 def _locked_run(session: Session, job_id: str, run_id: str) -> Any:
     from airflow.models.dagrun import DagRun
 
-    if session.get_bind().dialect.name == "sqlite":
-        # The scheduler locks nothing there: it has been seen to close a run over items that it had not seen.
+    if not locks_rows(session):
+        # The scheduler has been seen to close such a run over items that it had not seen, and to remove others.
         raise ConflictError(
             "database-unsuitable",
-            "a run can grow only on PostgreSQL or MySQL: SQLite has no row locks, and items could be lost",
+            "a run can grow only on PostgreSQL or MySQL 8, with [scheduler] use_row_level_locking: here Airflow's "
+            "scheduler locks no rows, and items could be lost",
         )
     run = session.scalar(
         select(DagRun).where(DagRun.dag_id == job_id, DagRun.run_id == run_id).with_for_update(of=DagRun)

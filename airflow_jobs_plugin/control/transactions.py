@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError, IntegrityError, PendingRollbackError
 from sqlalchemy.orm import Session
 
@@ -44,6 +46,20 @@ def transact(work: Callable[[Session], T]) -> T:
                 raise
         time.sleep(random.uniform(0.01, 0.05) * (TRIES - left))
     raise AssertionError("not reached")
+
+
+def locks_rows(session: Session) -> bool:
+    """Whether Airflow's scheduler locks the rows of the runs that it decides about, so that nothing changes meanwhile.
+
+    Not on SQLite, MariaDB and MySQL before 8.0, nor with ``[scheduler] use_row_level_locking`` off.
+    """
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.sqlalchemy import with_row_locks
+
+    # The statement as this database gets it: the first knows Airflow's configuration, the second leaves out on SQLite
+    # what Airflow has asked for.
+    asked = with_row_locks(select(DagRun.id), session, of=DagRun)
+    return re.search(r"\bFOR (NO KEY )?UPDATE\b", str(asked.compile(dialect=session.get_bind().dialect))) is not None
 
 
 @contextmanager

@@ -9,6 +9,6 @@ from airflow_jobs_plugin.errors import ConflictError
 
 
 def test_a_database_without_row_locks_is_refused_with_the_reason() -> None:
-    with Session(create_engine("sqlite://")) as session, pytest.raises(ConflictError, match="no row locks") as caught:
+    with Session(create_engine("sqlite://")) as session, pytest.raises(ConflictError, match="locks no rows") as caught:
         append(session, "prices", "manual__1", [{"api": "a"}], key="k")
     assert caught.value.code == "database-unsuitable"

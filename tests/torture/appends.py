@@ -27,6 +27,8 @@ from typing import Any
 AMOUNTS = ("first", "rounds", "appenders", "calls", "items_per_task")
 #: Seconds that a round may take, however busy the machine: then it hangs.
 LONG = 1200
+#: With what a connection of a database's has itself killed.
+KILLED = {"postgresql": "SELECT pg_terminate_backend(pg_backend_pid())", "mysql": "KILL CONNECTION CONNECTION_ID()"}
 JOB: dict[str, Any] = {
     "id": "torture",
     "payload": [{"api": "seed", "parameters": {"n": n}} for n in range(3)],
@@ -234,7 +236,7 @@ class Round:
                 if fate == "before":
                     raise Disconnected
                 if fate == "killed":
-                    session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+                    session.execute(text(KILLED[session.get_bind().dialect.name]))
                 return done
 
             try:
