@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Depends, Header, Query
+from fastapi import APIRouter, Body, Depends, Header, Query, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 from sqlalchemy.orm import Session
 
@@ -34,6 +34,7 @@ from airflow_jobs_plugin.api.parameters import (
     sort_of,
 )
 from airflow_jobs_plugin.api.shapes import SnapshotOut
+from airflow_jobs_plugin.api.turns import Turns
 from airflow_jobs_plugin.control import jobs as jobs_control
 from airflow_jobs_plugin.control import runs
 from airflow_jobs_plugin.control.runs import RunView, Status
@@ -45,6 +46,9 @@ from airflow_jobs_plugin.spec.published import for_client, published
 
 router = APIRouter(tags=["runs"])
 Me = Annotated[Caller, Depends(Caller)]
+
+#: Appends to one run wait for each other. Of 15 database connections, which an API server has by default, four.
+_appends = Turns(4)
 
 IdempotencyKey = Annotated[
     str | None,
@@ -188,13 +192,13 @@ class AppendIn(BaseModel):
     responses=documented(400, 404, 409, 415),
     openapi_extra={"security": [{"token": []}, {"apiKey": []}, {RUN_TOKEN: []}]},
 )
-def append_items(
+async def append_items(
     me: Me,
     job_id: JobId,
     run_id: RunId,
     body: Annotated[AppendIn, Body(openapi_examples=APPENDS)],
     idempotency_key: IdempotencyKey = None,
-) -> AppendedOut:
+) -> Response:
     """Append items to a run that is in progress: all or none. They run in it and are delivered with it.
 
     The same Idempotency-Key again answers as the first time and appends nothing. Refused once the run has begun to
@@ -204,12 +208,18 @@ def append_items(
     permit = me.permit
     if permit is not None and body.parent not in (None, permit.index):
         raise InvalidRequest([("parent", f"this run token is of item {permit.index}; leave the parent out")])
-    done = operations.append(me, job_id, run_id, body.payload, parent=body.parent, key=idempotency_key)
-    added = zip(done.indexes, done.ids, done.apis, strict=True)
-    return AppendedOut(
-        payloads=[NewItemOut(index=index, id=item, apiName=api) for index, item, api in added],
-        message="Appended" if done.new else "Appended before with this Idempotency-Key",
-    )
+
+    def append() -> Response:
+        done = operations.append(me, job_id, run_id, body.payload, parent=body.parent, key=idempotency_key)
+        added = zip(done.indexes, done.ids, done.apis, strict=True)
+        answer = AppendedOut(
+            payloads=[NewItemOut(index=index, id=item, apiName=api) for index, item, api in added],
+            message="Appended" if done.new else "Appended before with this Idempotency-Key",
+        )
+        # Written here and not by FastAPI, which would do it between all other requests: there may be many items.
+        return Response(answer.model_dump_json(), media_type="application/json")
+
+    return await _appends.take((job_id, run_id), append)
 
 
 def _shown(session: Session, found: list[RunView], client: bool) -> list[RunOut]:

@@ -16,12 +16,13 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import create_engine, text
 
 from airflow_jobs_plugin.demo.receiver import WebhookReceiver
 from airflow_jobs_plugin.demo.stack import AirflowStack
 
 from .conftest import Api, Jobs
-from .test_appending import append, items_of
+from .test_appending import append, busy, echo, items_of
 from .test_rest import create, error, trigger, wait_for
 from .ways import either_way
 
@@ -154,7 +155,9 @@ def test_appends_that_race_with_closing_lose_and_double_nothing(
         found.setdefault(item["parameters"]["key"], []).append(item["index"])
     assert found == made.acknowledged, "nothing lost, nothing doubled, and nothing of what was refused"
     calls_made = api.calls_by_item(job_id)
-    assert {index: len(of_item) for index, of_item in calls_made.items()} == dict.fromkeys(range(len(items)), 1)
+    counts = {index: len(of_item) for index, of_item in calls_made.items()}
+    attempts = {index: items[index]["attempts"] for index, count in counts.items() if count > 1}
+    assert counts == dict.fromkeys(range(len(items)), 1), f"called again; attempts of these: {attempts}"
     (delivery,) = jobs.delivered(job_id)
     assert delivery.time > max(of_item[0].time for of_item in calls_made.values()), "nothing ran after the sink"
     delivered = [entry["apiInfo"]["parameters"] for entry in delivery.body["results"]]
@@ -163,6 +166,29 @@ def test_appends_that_race_with_closing_lose_and_double_nothing(
     error(late, 409, "run-ended")
     again = append(rest, job_id, run_id, *_payload(items, made, "0-0"), key="0-0")
     assert [item["index"] for item in again.json()["payloads"]] == made.acknowledged["0-0"]
+
+
+def test_callers_who_wait_for_their_turn_hold_nobody_else_up(
+    rest: httpx.Client, airflow: AirflowStack, api: Api
+) -> None:
+    job_id, callers = "crowded", 60  # more than the API server has threads, 40, and database connections, 15
+    run_id = busy(rest, airflow, api, job_id, seconds=60)
+    engine = create_engine(airflow.postgres.url("psycopg2"))
+    lock = text("SELECT id FROM dag_run WHERE dag_id = :job_id AND run_id = :run_id FOR UPDATE")
+    with ThreadPoolExecutor(callers) as pool:
+        with engine.begin() as connection:
+            assert connection.execute(lock, {"job_id": job_id, "run_id": run_id}).all()
+            appending = [pool.submit(append, rest, job_id, run_id, echo(n), key=str(n)) for n in range(callers)]
+            time.sleep(2)
+            for path in ("/jobs", f"/jobs/{job_id}", f"/jobs/{job_id}/runs/{run_id}"):
+                assert rest.get(path, timeout=15).is_success
+            assert not any(one.done() for one in appending), "they wait for the lock"
+        answers = [one.result() for one in appending]
+    engine.dispose()
+    assert {answer.status_code for answer in answers} == {200}
+    indexes = [item["index"] for answer in answers for item in answer.json()["payloads"]]
+    assert sorted(indexes) == list(range(1, callers + 1))
+    assert rest.post(f"/jobs/{job_id}/runs/{run_id}/terminate").is_success
 
 
 def _payload(items: list[dict[str, Any]], made: Callers, key: str) -> list[dict[str, Any]]:
