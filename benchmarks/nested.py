@@ -4,6 +4,7 @@ Boots a real Airflow with an API that answers at once. Prints one JSON line per 
 
 - from an append to the call of its item, in a run that is otherwise waiting;
 - one append of one item and of a thousand, to runs that have so many items already;
+- what others wait for an answer while fifty callers append to such a run;
 - a crawl of one item that grows to so many over four levels, against a run whose list has them from the start.
 """
 
@@ -17,7 +18,9 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from airflow_jobs_plugin.demo.server import LocalServer, Received, Reply
 from airflow_jobs_plugin.demo.stack import AirflowStack
 
 AT_ONCE = 16
+CROWD = 50
 FINISHED = ("SUCCESS", "COMPLETED", "FAILURE", "TERMINATED")
 
 
@@ -134,6 +138,13 @@ def sizes(runs: Runs, api: Api, wanted: list[int], rounds: int) -> None:
         one = [runs.append("sizes", run_id, 1) for _ in range(rounds)]
         thousand = runs.append("sizes", run_id, 1000)
         count += rounds + 1000
+        alone = others(runs, rounds)
+        with crowd(runs, "sizes", run_id) as answers:
+            time.sleep(0.5)
+            before, began = len(answers), time.perf_counter()
+            beside = others(runs, rounds)
+            per_second = (len(answers) - before) / (time.perf_counter() - began)
+        count += len(answers)
         with engine.begin() as connection:
             connection.execute(
                 sqlalchemy.text(
@@ -157,10 +168,46 @@ def sizes(runs: Runs, api: Api, wanted: list[int], rounds: int) -> None:
             one_max_ms=round(max(one) * 1e3, 1),
             thousand_ms=round(thousand * 1e3),
             to_its_call_median_s=round(statistics.median(took), 2),
+            others_alone_median_ms=round(statistics.median(alone) * 1e3, 1),
+            others_beside_a_crowd_median_ms=round(statistics.median(beside) * 1e3, 1),
+            others_beside_a_crowd_max_ms=round(max(beside) * 1e3, 1),
+            appends_of_a_crowd_per_second=round(per_second, 1),
         )
     engine.dispose()
     runs.rest.post(f"/jobs/sizes/runs/{run_id}/terminate").raise_for_status()
     api.release.set()
+
+
+def others(runs: Runs, rounds: int) -> list[float]:
+    """Seconds until another request is answered."""
+    took = []
+    for _ in range(5 * rounds):
+        began = time.perf_counter()
+        runs.rest.get("/jobs/sizes").raise_for_status()
+        took.append(time.perf_counter() - began)
+        time.sleep(0.05)
+    return took
+
+
+@contextmanager
+def crowd(runs: Runs, job_id: str, run_id: str) -> Iterator[list[float]]:
+    """Callers who append one item again and again; in the list, the seconds that each append took."""
+    took: list[float] = []
+    enough = threading.Event()
+
+    def call() -> None:
+        with runs.airflow.jobs_api() as own:
+            while not enough.is_set():
+                took.append(Runs(runs.airflow, own).append(job_id, run_id, 1))
+
+    with ThreadPoolExecutor(CROWD) as pool:
+        calling = [pool.submit(call) for _ in range(CROWD)]
+        try:
+            yield took
+        finally:
+            enough.set()
+        for one in calling:
+            one.result()
 
 
 def crawl(runs: Runs, api: Api, items: int) -> None:

@@ -41,7 +41,8 @@ class Callers:
         self._seed = seed
         self._random = random.Random(seed)
         #: The calls before which all callers wait until the run has nothing left to do.
-        self._at_the_end = {call for call in range(1, calls) if call == 1 or self._random.random() < 0.5}
+        half = calls // 2
+        self._at_the_end = {call for call in range(half, calls) if call == half or self._random.random() < 0.5}
         self._together = threading.Barrier(callers, self._await_the_end)
         self._lock = threading.Lock()
 
