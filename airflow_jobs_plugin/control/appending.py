@@ -99,6 +99,7 @@ def _answer(run: Any, items: list[dict[str, Any]], indexes: list[int], *, new: b
 def _locked_run(session: Session, job_id: str, run_id: str) -> Any:
     from airflow.models.dagrun import DagRun
 
+    session.connection()  # before that, SQLAlchemy does not know what a MySQL can do
     if not locks_rows(session):
         # The scheduler has been seen to close such a run over items that it had not seen, and to remove others.
         raise ConflictError(
