@@ -32,17 +32,30 @@ pytestmark = [pytest.mark.e2e, either_way]
 class Callers:
     """Callers of one run, who repeat whatever they have no answer to. Some hang up before they have one."""
 
-    def __init__(self, rest: httpx.Client, api: Api, job_id: str, run_id: str, seed: str, callers: int, calls: int):
-        self.rest, self.api, self.job_id, self.run_id = rest, api, job_id, run_id
+    def __init__(
+        self,
+        rest: httpx.Client,
+        airflow: AirflowStack,
+        api: Api,
+        job_id: str,
+        run_id: str,
+        seed: str,
+        callers: int,
+        calls: int,
+    ) -> None:
+        self.rest, self.airflow, self.api, self.job_id, self.run_id = rest, airflow, api, job_id, run_id
         self.callers, self.calls = callers, calls
         self.acknowledged: dict[str, list[int]] = {}
         self.refused: Counter[str] = Counter()
         self.broken_off: Counter[str] = Counter()
         self._seed = seed
         self._random = random.Random(seed)
-        #: The calls before which all callers wait until the run has nothing left to do.
+        #: The calls before which all callers wait until the run has nothing left to do, and the last one of them until
+        #: it has begun to close.
         half = calls // 2
-        self._at_the_end = {call for call in range(half, calls) if call == half or self._random.random() < 0.5}
+        self._at_the_end = {call for call in range(half, calls - 1) if call == half or self._random.random() < 0.5}
+        self._at_the_end.add(calls - 1)
+        self._left = len(self._at_the_end)
         self._together = threading.Barrier(callers, self._await_the_end)
         self._lock = threading.Lock()
 
@@ -70,12 +83,18 @@ class Callers:
 
     def _await_the_end(self) -> None:
         """Until every item has been called, and a moment more: what comes then races with closing, or is too late."""
+        self._left -= 1
         # All callers wait here, so that every item is one that was acknowledged, or the first.
         listed = 1 + sum(map(len, self.acknowledged.values()))
         end = time.monotonic() + 600
         while len(self.api.calls(self.job_id)) < listed and time.monotonic() < end:
             time.sleep(0.05)
-        time.sleep(self._random.uniform(0, 0.8))
+        if self._left:
+            time.sleep(self._random.uniform(0, 0.8))
+            return
+        sink = f"dags/{self.job_id}/dagRuns/{self.run_id}/taskInstances/sink"
+        while self.airflow.api("GET", sink)["state"] is None and time.monotonic() < end:
+            time.sleep(0.02)
 
     def _append(self, chance: random.Random, key: str, payload: list[dict[str, Any]]) -> bool:
         """Whether the run took the items."""
@@ -142,8 +161,9 @@ def test_appends_that_race_with_closing_lose_and_double_nothing(
     )
     run_id = trigger(rest, job_id)
     airflow.client.wait_until("the first call", lambda: api.calls(job_id), 60)
-    made = Callers(rest, api, job_id, run_id, f"{number}/{items_per_task}", callers, calls)
+    made = Callers(rest, airflow, api, job_id, run_id, f"{number}/{items_per_task}", callers, calls)
     made.call()
+    assert made.refused, "whoever waits until the run closes is refused"
     run = wait_for(airflow, rest, job_id, run_id, "SUCCESS", timeout=240 + callers * calls)
 
     items = items_of(rest, job_id, run_id)
