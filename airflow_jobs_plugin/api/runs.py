@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, Header, Query, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 from sqlalchemy.orm import Session
 
@@ -34,9 +35,9 @@ from airflow_jobs_plugin.api.parameters import (
     sort_of,
 )
 from airflow_jobs_plugin.api.shapes import SnapshotOut
-from airflow_jobs_plugin.api.turns import Turns
 from airflow_jobs_plugin.control import jobs as jobs_control
 from airflow_jobs_plugin.control import runs
+from airflow_jobs_plugin.control.appending import Appended
 from airflow_jobs_plugin.control.runs import RunView, Status
 from airflow_jobs_plugin.control.transactions import transact
 from airflow_jobs_plugin.service import operations
@@ -46,9 +47,6 @@ from airflow_jobs_plugin.spec.published import for_client, published
 
 router = APIRouter(tags=["runs"])
 Me = Annotated[Caller, Depends(Caller)]
-
-#: Appends to one run wait for each other. Of 15 database connections, which an API server has by default, four.
-_appends = Turns(4)
 
 IdempotencyKey = Annotated[
     str | None,
@@ -208,18 +206,18 @@ async def append_items(
     permit = me.permit
     if permit is not None and body.parent not in (None, permit.index):
         raise InvalidRequest([("parent", f"this run token is of item {permit.index}; leave the parent out")])
+    done = await operations.append(me, job_id, run_id, body.payload, parent=body.parent, key=idempotency_key)
+    return await run_in_threadpool(_appended, done)
 
-    def append() -> Response:
-        done = operations.append(me, job_id, run_id, body.payload, parent=body.parent, key=idempotency_key)
-        added = zip(done.indexes, done.ids, done.apis, strict=True)
-        answer = AppendedOut(
-            payloads=[NewItemOut(index=index, id=item, apiName=api) for index, item, api in added],
-            message="Appended" if done.new else "Appended before with this Idempotency-Key",
-        )
-        # Written here and not by FastAPI, which would do it between all other requests: there may be many items.
-        return Response(answer.model_dump_json(), media_type="application/json")
 
-    return await _appends.take((job_id, run_id), append)
+def _appended(done: Appended) -> Response:
+    """The answer, written here and not by FastAPI, which would do it between all other requests: it may be long."""
+    added = zip(done.indexes, done.ids, done.apis, strict=True)
+    answer = AppendedOut(
+        payloads=[NewItemOut(index=index, id=item, apiName=api) for index, item, api in added],
+        message="Appended" if done.new else "Appended before with this Idempotency-Key",
+    )
+    return Response(answer.model_dump_json(), media_type="application/json")
 
 
 def _shown(session: Session, found: list[RunView], client: bool) -> list[RunOut]:

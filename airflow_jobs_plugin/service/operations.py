@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Literal
 
+import anyio
 from sqlalchemy.orm import Session
 
 from airflow_jobs_plugin.control import (
@@ -27,10 +28,14 @@ from airflow_jobs_plugin.control.transactions import transact
 from airflow_jobs_plugin.errors import ConflictError, DefinitionError
 from airflow_jobs_plugin.metrics import COMPONENT
 from airflow_jobs_plugin.service.callers import Caller
+from airflow_jobs_plugin.service.turns import Turns
 
 #: How long the answer to a creation waits for Airflow to know the job, and how long an append waits for a run that was
 #: triggered just now to have its list, seconds.
 PATIENCE = 5.0
+
+#: Appends to one run wait for each other. Of 15 database connections, which an API server has by default, four.
+_appends = Turns(4)
 
 
 def create_job(me: Caller, definition: dict[str, Any]) -> JobView:
@@ -130,11 +135,11 @@ def redeliver(me: Caller, job_id: str, run_id: str) -> None:
     transact(write)
 
 
-def append(
+async def append(
     me: Caller, job_id: str, run_id: str, payload: list[Any], *, parent: int | None = None, key: str | None = None
 ) -> Appended:
     """Append items to a run, as a user or with the run token that came along. Raises what ``appending.append`` does,
-    and 403."""
+    and 403. Appends to one run are done one after another."""
     permit = me.permit
     # One key for all tries: what the first one has done, the second one finds.
     key = key or uuid.uuid4().hex
@@ -156,7 +161,7 @@ def append(
 
     begun = time.monotonic()
     try:
-        done = _when_planned(lambda: transact(write))
+        done = await _when_planned(lambda: _appends.take((job_id, run_id), partial(transact, write)))
     except (ConflictError, DefinitionError):
         COMPONENT.count("jobs.append.refused", job_id)
         raise
@@ -167,16 +172,17 @@ def append(
     return done
 
 
-def _when_planned(attempt: Callable[[], Appended]) -> Appended:
+async def _when_planned(attempt: Callable[[], Awaitable[Appended]]) -> Appended:
     """Append, after some seconds if the run was triggered just now and has no list yet."""
     end = time.monotonic() + PATIENCE
     while True:
         try:
-            return attempt()
+            return await attempt()
         except ConflictError as error:
             if error.code != "run-not-planned" or time.monotonic() > end:
                 raise
-        time.sleep(0.25)
+        # Not in its turn: others would wait for a list that they do not need.
+        await anyio.sleep(0.25)
 
 
 def _when_ready(view: JobView) -> JobView:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import uuid
+from functools import partial
 from typing import Any
 
+from anyio import from_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from sqlalchemy.orm import Session
@@ -85,7 +87,8 @@ def _append(me: Me, job_id: str, run_id: str, form: Form) -> None:
         raise texts.TextFaults([texts.Line(f"parent: {parent[:20]!r} is not the number of an item")])
     payload = texts.payload_of(form.text("payload"))
     key = form.text("key", 200) or None
-    operations.append(me, job_id, run_id, payload, parent=int(parent) if parent else None, key=key)
+    append = partial(operations.append, me, job_id, run_id, payload, parent=int(parent) if parent else None, key=key)
+    from_thread.run(append)
 
 
 def _append_form(

@@ -212,5 +212,30 @@ def test_callers_who_wait_for_their_turn_hold_nobody_else_up(
     assert rest.post(f"/jobs/{job_id}/runs/{run_id}/terminate").is_success
 
 
+def test_callers_whose_run_has_no_list_yet_hold_nobody_else_up(
+    rest: httpx.Client, airflow: AirflowStack, api: Api
+) -> None:
+    run_id = busy(rest, airflow, api, "listed", seconds=60)
+    create(rest, "unlisted", payload=[{"apiName": "echo"}])
+    airflow.stop_component("scheduler")
+    try:
+        unlisted = [trigger(rest, "unlisted") for _ in range(5)]  # more than there are threads for appends
+        with ThreadPoolExecutor(10) as pool:
+            began = time.monotonic()
+            appending = [pool.submit(append, rest, "unlisted", run, echo(1)) for run in unlisted for _ in range(2)]
+            time.sleep(0.5)
+            assert append(rest, "listed", run_id, echo(1)).is_success
+            assert not any(one.done() for one in appending), "they wait for the scheduler"
+            for one in appending:
+                error(one.result(), 409, "run-not-planned")
+            # Each waits for five seconds, and all of them at the same time.
+            assert time.monotonic() - began < 20
+    finally:
+        airflow.start_component("scheduler")
+        airflow.wait_healthy()
+    for job_id, run in [("listed", run_id), *(("unlisted", run) for run in unlisted)]:
+        assert rest.post(f"/jobs/{job_id}/runs/{run}/terminate").is_success
+
+
 def _payload(items: list[dict[str, Any]], made: Callers, key: str) -> list[dict[str, Any]]:
     return [{"apiName": "echo", "parameters": items[index]["parameters"]} for index in made.acknowledged[key]]

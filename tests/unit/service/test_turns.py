@@ -6,7 +6,7 @@ import time
 import anyio
 import pytest
 
-from airflow_jobs_plugin.api.turns import Turns
+from airflow_jobs_plugin.service.turns import Turns
 
 
 class Work:
